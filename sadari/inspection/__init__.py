@@ -1,0 +1,1 @@
+"""Views that open a model up: each returns arrays, `sadari.charts` draws them."""
