@@ -1,0 +1,264 @@
+"""Fit one rung: data in, run folder out. The climb does this for a whole ladder.
+
+1. prepare the data  2. open the run's folder  3. solve, or train in the one loop  4. write the run
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sadari import files
+from sadari.budget import Budget
+from sadari.data.prepare import Arrays, Prepared, prepare
+from sadari.errors import SadariError
+from sadari.lang import Note
+from sadari.ladder import find_rung
+from sadari.layers.stack import Stack, stackable
+from sadari.losses import Loss
+from sadari.runs import CONFIG, FORMAT, RESULT, SPEC, WEIGHTS, Run, save_result, save_weights
+from sadari.tasks import TableTask, build, loss_for
+from sadari.train import TrainConfig, Watcher, train
+
+VERSIONS = ("sadari", "torch", "numpy", "polars")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a fit, known before anything is written."""
+
+    config: dict[str, Any]
+    prepared: Prepared
+    task: TableTask
+    training: TrainConfig
+    starts: int
+
+    @property
+    def loss(self) -> Loss:
+        return self.task.loss
+
+    def networks(self) -> list[nn.Module]:
+        """One fresh model a start, seeded one after another."""
+        config, inputs = self.config, self.prepared.spec.width
+        seeds = range(config["seed"], config["seed"] + self.starts)
+        return [
+            build(config["rung"], config["task"], config["model"], inputs, self.loss, seed) for seed in seeds
+        ]
+
+
+def fit(
+    rung: str,
+    data: Any,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    out: str | Path | None = None,
+    budget: Budget | str | None = None,
+    seed: int = 0,
+    model: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    loss: str | Mapping[str, Any] | None = None,
+    drop: Sequence[str] = (),
+    log_target: bool = False,
+    starts: int = 1,
+    prepared: Prepared | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Run:
+    """Fit one rung and return its run.
+
+    data      a file (.csv .tsv .parquet), a built-in's name, or a polars frame
+    out       the run's folder; when it holds the same fit, unfinished, that one goes on, and finished, it is opened
+    budget    what training may spend (`"90s"`, `"2000steps"`); rungs with a direct solution ignore it
+    model     settings of the rung, by the field names of its config;  train: those of `TrainConfig`
+    loss      a loss by name, or {"name": ..., "smoothing": ..., "delta": ...}
+    starts    networks trained together from that many seeds; the best on validation is kept
+    prepared  data already prepared, so that a climb prepares once
+
+    Raises SadariError for anything that the user can mend.
+    """
+    plan = plan_fit(
+        rung,
+        data,
+        target=target,
+        task=task,
+        budget=budget,
+        seed=seed,
+        model=model,
+        train=train,
+        loss=loss,
+        drop=drop,
+        log_target=log_target,
+        starts=starts,
+        prepared=prepared,
+    )
+    return run_fit(plan, out, watchers)
+
+
+def plan_fit(
+    rung: str,
+    data: Any,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    budget: Budget | str | None = None,
+    seed: int = 0,
+    model: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    loss: str | Mapping[str, Any] | None = None,
+    drop: Sequence[str] = (),
+    log_target: bool = False,
+    starts: int = 1,
+    prepared: Prepared | None = None,
+) -> Plan:
+    """Check every setting and prepare the data; write nothing. Arguments as for `fit`."""
+    find_rung(rung, task)  # a misspelt rung must not wait for the data to be read
+    if starts < 1:
+        raise SadariError(f"--starts {starts} is below 1; one network needs one start")
+    if prepared is None:
+        prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+    model_class = find_rung(rung, prepared.task).load()
+    model_config = _configure(model_class.Config, model, f"rung {rung!r}")
+    training: TrainConfig = _configure(TrainConfig, {**(train or {}), "seed": seed}, "the training loop")
+    if isinstance(budget, str):
+        budget = Budget.parse(budget)
+    if budget is not None:
+        training = replace(training, budget_seconds=budget.seconds or 0.0, budget_steps=budget.steps or 0)
+    loss_settings = {"name": loss} if isinstance(loss, str) else dict(loss or {})
+    objective = loss_for(prepared.spec, **loss_settings)
+    table = prepared.table
+    config = {
+        "format": FORMAT,
+        "rung": rung,
+        "task": prepared.task,
+        "kind": "table",
+        "model": asdict(model_config),
+        "train": asdict(training),
+        "loss": {**loss_settings, "name": objective.name},
+        "starts": starts,
+        "seed": seed,
+        "data": {
+            "source": table.source,
+            "name": table.name,
+            "fingerprint": table.fingerprint,
+            "rows": table.rows,
+            "target": prepared.spec.target,
+            "drop": list(drop),
+            "log_target": log_target,
+            "split": {
+                "train": len(prepared.split.train),
+                "validation": len(prepared.split.validation),
+                "test": len(prepared.split.test),
+                "fingerprint": prepared.split.fingerprint,
+            },
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+    }
+    return Plan(config, prepared, TableTask(prepared.task, objective), training, starts)
+
+
+def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watcher] = ()) -> Run:
+    """Carry a plan out in its folder; go on where an interrupted fit of the same plan stopped."""
+    folder = open_folder(plan.config, out)
+    if (folder / RESULT).is_file():
+        return Run.load(folder)
+    files.write_json(folder / SPEC, plan.prepared.spec.to_json())
+    files.write_json(folder / CONFIG, plan.config)
+    began = time.perf_counter()
+    network, facts, notes = _learn(plan, folder, watchers)
+    facts["seconds"] = time.perf_counter() - began
+    validation = plan.task.evaluate(network, tensors(plan.prepared.validation))
+    facts["validation_loss"] = validation.item()
+    result = save_result(folder, save_weights(network, folder / WEIGHTS), notes, **facts)
+    return Run(folder, plan.config, result, plan.prepared.spec, network.eval(), plan.task)
+
+
+def _learn(
+    plan: Plan, folder: Path, watchers: Sequence[Watcher]
+) -> tuple[nn.Module, dict[str, Any], list[Note]]:
+    """The weights: solved directly where the rung can, else trained. Returns model, facts and notes."""
+    networks = plan.networks()
+    arrays = tensors(plan.prepared.train)
+    if can_solve(networks[0], plan.loss):
+        facts = networks[0].solve(arrays["features"], arrays["targets"], plan.loss)
+        return networks[0], {"solved": True, **facts}, facts.pop("notes", [])
+    trainee: nn.Module = Stack.of(networks) if stackable(networks[0]) else networks[0]
+    trained = train(
+        trainee,
+        plan.task,
+        arrays,
+        tensors(plan.prepared.validation),
+        plan.training,
+        folder=folder,
+        watchers=watchers,
+    )
+    best = int(trained.best_loss.argmin())
+    network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee
+    facts = {
+        "solved": False,
+        "steps": trained.steps,
+        "best_step": trained.best_step,
+        "stopped": trained.stopped,
+        "start_losses": trained.best_loss.tolist(),
+    }
+    return network, facts, []
+
+
+def can_solve(network: nn.Module, loss: Loss) -> bool:
+    """Whether a rung has a direct solution for a loss, as the line has for squares."""
+    return hasattr(network, "can_solve") and network.can_solve(loss)
+
+
+def tensors(arrays: Arrays) -> dict[str, Tensor]:
+    """Arrays as a batch of tensors that share their memory, mapped files included."""
+    return {"features": torch.from_numpy(arrays.features), "targets": torch.from_numpy(arrays.targets)}
+
+
+def open_folder(config: Mapping[str, Any], out: str | Path | None) -> Path:
+    """The folder for a fit: `out`, or the first free or equal one under runs/.
+
+    Raises SadariError when `out` holds another run, is a file, or is some other folder with files in it.
+    """
+    if out is not None:
+        folder = Path(out)
+        if not _free(folder) and not _same(folder, config):
+            raise SadariError(
+                f"{folder} already holds something else; give another folder with --out, or remove it first"
+            )
+        return folder
+    stem = Path("runs") / f"{config['data']['name']}-{config['rung']}"
+    number = 1
+    while True:
+        folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        if _free(folder) or _same(folder, config):
+            return folder
+        number += 1
+
+
+def _free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _same(folder: Path, config: Mapping[str, Any]) -> bool:
+    return (folder / CONFIG).is_file() and files.read_json(folder / CONFIG, "a run") == config
+
+
+def _configure(config_class: Any, settings: Mapping[str, Any] | None, owner: str) -> Any:
+    """A config from settings by name. Raises SadariError that lists the names there are."""
+    try:
+        return config_class(**(settings or {}))
+    except TypeError as error:
+        known = list(config_class.__dataclass_fields__)
+        unknown = [name for name in settings or {} if name not in known]
+        if not unknown:
+            raise SadariError(f"{owner}: {error}") from error
+        raise SadariError(
+            f"{owner} has no setting {unknown[0]!r}; its settings are: {', '.join(known)}"
+        ) from error

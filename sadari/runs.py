@@ -1,0 +1,202 @@
+"""The run: a folder that explains itself, and all that is needed to use a trained model on raw input again.
+
+config.json          rung, settings, seed, versions, where the data came from
+spec.json            how raw rows become numbers, learnt on the training split only
+weights.safetensors  the weights under the model's own names
+result.json          written last: the checksum of the weights, what the fit took, its notes
+log.jsonl            a line a step interval
+checkpoint/          while training only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from sadari import files
+from sadari.data.prepare import Prepared, prepare
+from sadari.data.spec import TableSpec
+from sadari.errors import SadariError
+from sadari.lang import Note
+from sadari.losses import Loss
+from sadari.tasks import EVALUATION_ROWS, TableTask, build, loss_for
+
+FORMAT = 1
+CONFIG, SPEC, WEIGHTS, RESULT, LOG, CHECKPOINT = (
+    "config.json",
+    "spec.json",
+    "weights.safetensors",
+    "result.json",
+    "log.jsonl",
+    "checkpoint",
+)
+
+
+@dataclass
+class Run:
+    """A trained model with everything round it. Made by `sadari.fit`, opened by `sadari.load`."""
+
+    path: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+    spec: TableSpec
+    model: nn.Module
+    task: TableTask
+
+    @property
+    def rung(self) -> str:
+        return self.config["rung"]
+
+    @property
+    def loss(self) -> Loss:
+        return self.task.loss
+
+    @property
+    def notes(self) -> list[Note]:
+        """What was said about the data and the fit."""
+        return [*self.spec.notes, *map(Note.from_json, self.result["notes"])]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """Open a finished run.
+
+        Raises SadariError when `path` is no run, was made by a newer Sadari, is unfinished, or when its weights are
+        not the ones that it was saved with.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise SadariError(f"no run at {path}; give the folder whose path `sadari fit` printed")
+        config = files.read_json(path / CONFIG, "a run")
+        check_format(config, path)
+        if not (path / RESULT).is_file():
+            raise SadariError(f"run {path} is unfinished; give its `sadari fit` command again and it goes on")
+        result = files.read_json(path / RESULT, "a run")
+        spec = TableSpec.from_json(files.read_json(path / SPEC, "a run"))
+        try:
+            task = TableTask(config["task"], loss_for(spec, **config["loss"]))
+            model = build(
+                config["rung"], config["task"], config["model"], spec.width, task.loss, config["seed"]
+            )
+            checksum = result["weights"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SadariError(f"{path / CONFIG} does not describe a run ({error}); fit it again") from error
+        load_weights(model, path / WEIGHTS, checksum)
+        return cls(path, config, result, spec, model.eval(), task)
+
+    @torch.inference_mode()
+    def outputs(self, features: np.ndarray) -> Tensor:
+        """The model's raw outputs (N, O) for encoded rows (N, C), computed in blocks."""
+        rows = torch.from_numpy(features)
+        blocks = [
+            self.model(rows[start : start + EVALUATION_ROWS])
+            for start in range(0, len(rows), EVALUATION_ROWS)
+        ]
+        return torch.cat(blocks) if blocks else torch.empty(0, self.loss.outputs)
+
+    def predictions(self, features: np.ndarray) -> np.ndarray:
+        """For encoded rows (N, C): numbers in the target's own units (N,), or class probabilities (N, classes)."""
+        predicted = self.loss.predict(self.outputs(features)).numpy()
+        return predicted if self.spec.classes else self.spec.decode_target(predicted)
+
+    def predict(self, rows: pl.DataFrame, probabilities: bool = False) -> pl.DataFrame:
+        """Predict raw rows: a frame with `prediction`, and `probability of CLASS` columns when asked for.
+
+        Raises SadariError that names every column which is missing or of the wrong type.
+        """
+        predicted = self.predictions(self.spec.encode(rows))
+        if not self.spec.classes:
+            if probabilities:
+                raise SadariError(
+                    "--probabilities needs classes, but this run predicts a number; leave it out"
+                )
+            return pl.DataFrame({"prediction": predicted})
+        labels = pl.Series("prediction", self.spec.classes, dtype=pl.String).gather(predicted.argmax(-1))
+        columns = {f"probability of {c}": predicted[:, k] for k, c in enumerate(self.spec.classes)}
+        return pl.DataFrame({"prediction": labels, **(columns if probabilities else {})})
+
+    def data(self) -> Prepared:
+        """The data of the run with its split, opened again.
+
+        Raises SadariError when the file is gone or no longer holds what the run was fitted on.
+        """
+        about = self.config["data"]
+        prepared = prepare(
+            about["source"],
+            target=about["target"],
+            task=self.config["task"],
+            seed=self.config["seed"],
+            drop=tuple(about["drop"]),
+            log_target=about["log_target"],
+        )
+        if prepared.table.fingerprint != about["fingerprint"]:
+            raise SadariError(
+                f"{about['source']} has changed since this run was fitted; fit again to look at new data"
+            )
+        return prepared
+
+    def look(self, view: str, **options: Any) -> Any:
+        """Open the model up: a `View` of arrays and facts. `sadari look RUN` lists the views that fit."""
+        from sadari.inspection import look  # inspection stands above runs
+
+        return look(self, view, **options)
+
+    def export(self, to: str = "onnx", path: str | Path | None = None) -> Path:
+        """Write the run in a format that needs nothing of ours: raw columns in, predictions out."""
+        from sadari.export import export  # export stands above runs
+
+        return export(self, to, path)
+
+
+def check_format(config: dict[str, Any], path: Path) -> None:
+    """Raise SadariError when `config` was written by a newer format than this code reads, or by none."""
+    version = config.get("format")
+    if not isinstance(version, int):
+        raise SadariError(f"{path / CONFIG} has no format number, so {path} is not a run; fit it again")
+    if version > FORMAT:
+        raise SadariError(
+            f"run {path} has format {version}, this Sadari reads up to {FORMAT}; upgrade sadari"
+        )
+
+
+def load_weights(model: nn.Module, path: Path, checksum: str) -> None:
+    """Fill `model` from a safetensors file whose SHA-256 must be `checksum`. Raises SadariError otherwise."""
+    if not path.is_file():
+        raise SadariError(f"{path} is missing; fit the run again")
+    if files.sha256(path) != checksum:
+        raise SadariError(
+            f"{path} is not the file this run was saved with (truncated or swapped); fit the run again"
+        )
+    try:
+        weights = safetensors.torch.load_file(path)
+        model.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise SadariError(
+            f"{path} does not fit the rung in {CONFIG} ({reason}); fit the run again"
+        ) from error
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise SadariError(f"{path} holds values that are not finite in {broken[0]}; fit the run again")
+
+
+def save_weights(model: nn.Module, path: Path) -> str:
+    """Write the weights in one step and return the SHA-256 of the file."""
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    files.write_atomic(path, safetensors.torch.save(weights))
+    return files.sha256(path)
+
+
+def save_result(folder: Path, checksum: str, notes: Sequence[Note], **facts: Any) -> dict[str, Any]:
+    """Write result.json, which makes the run a finished one."""
+    result = {"weights": checksum, **facts, "notes": [note.to_json() for note in notes]}
+    files.write_json(folder / RESULT, result)
+    return result

@@ -1,0 +1,82 @@
+"""What is asked of a model: a task turns (model, batch) into named losses, and is where data and models meet.
+
+The loop knows tasks only by `backward` and `evaluate`; a method such as distillation wraps one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sadari.data.spec import TableSpec
+from sadari.ladder import find_rung
+from sadari.losses import Loss, make_loss
+
+Batch = Mapping[str, Tensor]
+EVALUATION_ROWS = (
+    8192  # rows a block: hidden layers of a few hundred units then stay within a second-level cache
+)
+
+
+class TableTask:
+    """Predict one column of a table: `regress` a number, or `classify` into classes.
+
+    A batch is `{"features": (B, C) float, "targets": (B,) float or class numbers}`; for a stack of K networks
+    `(K, B, C)` and `(K, B)`, or the shapes above to show every member the same rows.
+    """
+
+    def __init__(self, name: str, loss: Loss) -> None:
+        self.name = name
+        self.loss = loss
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Named losses of one batch; `"loss"` is the one to minimise, a mean over the rows."""
+        return {"loss": self.loss(model(batch["features"]), batch["targets"]).mean()}
+
+    def backward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Fill the gradients and return the losses, each (K,): by the model's own formulas where it has them."""
+        by_hand = getattr(model, "gradients", None)
+        if by_hand is not None:
+            return {"loss": by_hand(batch["features"], batch["targets"], self.loss)}
+        model.zero_grad(set_to_none=True)
+        losses = self(model, batch)
+        losses["loss"].backward()
+        return {name: value.detach().reshape(1) for name, value in losses.items()}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, arrays: Batch) -> Tensor:
+        """Mean loss over all rows, (K,) for a stack and (1,) otherwise, in blocks and without dropout."""
+        features, targets = arrays["features"], arrays["targets"]
+        was_training = model.training
+        model.eval()
+        total = torch.zeros(getattr(model, "members", 1), dtype=torch.float64)
+        for start in range(0, len(targets), EVALUATION_ROWS):
+            rows = slice(start, start + EVALUATION_ROWS)
+            output = model(features[rows])
+            target = targets[rows].expand(output.shape[:-1])
+            total += self.loss(output, target).double().sum(-1).reshape(-1)
+        model.train(was_training)
+        return total / len(targets)
+
+
+def loss_for(spec: TableSpec, name: str | None = None, **settings: Any) -> Loss:
+    """The loss of a table's task: squared for numbers, cross-entropy for classes, unless `name` says otherwise."""
+    classes = None if spec.classes is None else len(spec.classes)
+    if name is None:
+        name = "squared" if classes is None else "binary" if classes == 2 else "cross-entropy"
+    return make_loss(name, classes=classes, **settings)
+
+
+def build(rung: str, task: str, settings: Mapping[str, Any], inputs: int, loss: Loss, seed: int) -> nn.Module:
+    """A fresh model of a rung for C `inputs`, its weights drawn from `seed` and from nothing else.
+
+    Raises SadariError when the rung is not on the task's ladder or a setting does not fit it.
+    """
+    model_class = find_rung(rung, task).load()
+    config = model_class.Config(**settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(config, inputs, loss.outputs)
