@@ -1,0 +1,331 @@
+"""What data there is without a file of one's own: bundled tables, generated ones, and sets that `sadari data get` fetches.
+
+Nothing here imports scikit-learn (1.5 s): its bundled files are found in its folder and read by polars. A row whose
+reader is not built yet is listed all the same, since `sadari data get NAME` already fetches, checks and unpacks it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import polars as pl
+
+from sadari.data import fetch, toy
+from sadari.errors import SadariError
+from sadari.lang import Lang
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """One row of `sadari data`."""
+
+    name: str
+    """What stands in place of a file's path."""
+    kind: str
+    """table, text, pairs, images, image-text, dialogues, edits, video, or weights (a small trained model)."""
+    task: str
+    """What it is usually asked for: regress, classify, language, translate ..."""
+    rows: int
+    """Examples."""
+    columns: int
+    """Features beside the target; 0 where there are no columns."""
+    target: str | None
+    """The column to predict."""
+    licence: str
+    summary: tuple[str, str]
+    """One line in English and in Korean."""
+    official_test: int = 0
+    """How many of the last rows are the data set's own test split."""
+    read: Callable[[Path | None], pl.DataFrame] | None = None
+    """Makes the table, given the cache folder; None where only fetching is built."""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether it comes by `sadari data get` instead of with the installation."""
+        return self.name in fetch.SOURCES
+
+    @property
+    def how(self) -> str:
+        """How to get it: a command, or where it comes from."""
+        if self.fetched:
+            return f"sadari data get {self.name}"
+        return "comes with scikit-learn" if self.read in _BUNDLED else "made on the spot"
+
+    def say(self, lang: Lang) -> str:
+        return self.summary[lang == "ko"]
+
+
+def open_builtin(name: str, cache: Path | None = None) -> tuple[pl.DataFrame, Builtin]:
+    """The raw rows of a built-in table, in their own order, and its description.
+
+    Raises SadariError for a name that is none, a set that is not fetched yet, or one whose reader is not built.
+    """
+    if name not in BUILTIN:
+        near = get_close_matches(name, BUILTIN, n=3, cutoff=0.5) or list(BUILTIN)[:6]
+        raise SadariError(f"no built-in data {name!r}; near it: {', '.join(near)} (`sadari data` lists all)")
+    entry = BUILTIN[name]
+    if entry.read is None:
+        raise SadariError(
+            f"{name} is {entry.kind}, which no rung reads yet; `sadari data get {name}` fetches its files for your own use"
+        )
+    return entry.read(cache), entry
+
+
+def _bundled(file: str) -> Path:
+    """A data file of the installed scikit-learn, found without importing it."""
+    spec = importlib.util.find_spec("sklearn")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(next(iter(folders or ["sklearn"])), "datasets", "data", file)
+    if not path.is_file():
+        raise SadariError(
+            f"scikit-learn's {file} is not installed; install it with: pip install scikit-learn"
+        )
+    return path
+
+
+def _numbers(file: str, names: list[str], *, separator: str = ",", skip: int = 0) -> pl.DataFrame:
+    """A headless file of numbers, as float64 columns called `names`; spaces in a row are separators too."""
+    frame = pl.read_csv(
+        _bundled(file), has_header=False, separator=separator, skip_rows=skip, new_columns=names
+    )
+    return frame.cast(pl.Float64)
+
+
+def _named(file: str, names: list[str], target: str, classes: list[str]) -> pl.DataFrame:
+    """A bundled classification table: a first line to skip, features, and a class number that becomes a name."""
+    frame = _numbers(file, [*names, target], skip=1)
+    return frame.with_columns(pl.Series(target, classes)[frame[target].cast(pl.Int64)])
+
+
+_CELL = ["radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points"]
+_CELL += ["symmetry", "fractal dimension"]
+_WINE = ["alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"]
+_WINE += [
+    "nonflavanoid_phenols",
+    "proanthocyanins",
+    "color_intensity",
+    "hue",
+    "od280/od315_of_diluted_wines",
+    "proline",
+]
+_IRIS = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
+
+
+def _diabetes(_: Path | None) -> pl.DataFrame:
+    names = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
+    target = _numbers("diabetes_target.csv.gz", ["progression"])
+    return _numbers("diabetes_data_raw.csv.gz", names, separator=" ").hstack(target)
+
+
+def _linnerud(_: Path | None) -> pl.DataFrame:
+    exercise = _numbers("linnerud_exercise.csv", ["Chins", "Situps", "Jumps"], separator=" ", skip=1)
+    return exercise.hstack(
+        _numbers("linnerud_physiological.csv", ["Weight", "Waist", "Pulse"], separator=" ", skip=1)[
+            ["Weight"]
+        ]
+    )
+
+
+def _breast_cancer(_: Path | None) -> pl.DataFrame:
+    names = (
+        [f"mean {cell}" for cell in _CELL]
+        + [f"{cell} error" for cell in _CELL]
+        + [f"worst {cell}" for cell in _CELL]
+    )
+    return _named("breast_cancer.csv", names, "diagnosis", ["malignant", "benign"])
+
+
+def _wine(_: Path | None) -> pl.DataFrame:
+    return _named("wine_data.csv", _WINE, "cultivar", ["class_0", "class_1", "class_2"])
+
+
+def _iris(_: Path | None) -> pl.DataFrame:
+    return _named("iris.csv", _IRIS, "species", ["setosa", "versicolor", "virginica"])
+
+
+def _digits(_: Path | None) -> pl.DataFrame:
+    frame = _numbers(
+        "digits.csv.gz", [f"pixel_{row}_{column}" for row in range(8) for column in range(8)] + ["digit"]
+    )
+    return frame.with_columns(pl.col("digit").cast(pl.Int64))
+
+
+def _diamonds(cache: Path | None) -> pl.DataFrame:
+    frame = pl.read_csv(fetch.cached("diamonds", cache) / "diamonds.csv")
+    return frame.select(
+        "carat", "cut", "color", "clarity", "depth", "table", "x", "y", "z", "price"
+    )  # no row number
+
+
+_BUNDLED = (_diabetes, _linnerud, _breast_cancer, _wine, _iris, _digits)
+_BSD, _OURS = "BSD-3-Clause", "Apache-2.0"
+
+# fmt: off
+BUILTIN: dict[str, Builtin] = {
+    entry.name: entry
+    for entry in (
+        # Tables that come with scikit-learn.
+        Builtin(
+            "diabetes", "table", "regress", 442, 10, "progression", _BSD,
+            ("Ten measurements of patients, and how far diabetes had gone a year later",
+             "환자의 측정값 열 가지와 일 년 뒤 당뇨병의 진행 정도"),
+            read=_diabetes,
+        ),
+        Builtin(
+            "linnerud", "table", "regress", 20, 3, "Weight", _BSD,
+            ("Three exercises of twenty men, and their weight: too few rows to tell much",
+             "남성 스무 명의 운동 기록 세 가지와 몸무게: 결론을 내리기에는 너무 적은 자료"),
+            read=_linnerud,
+        ),
+        Builtin(
+            "breast-cancer", "table", "classify", 569, 30, "diagnosis", _BSD,
+            ("Thirty measurements of cell nuclei, malignant or benign",
+             "세포핵의 측정값 서른 가지와 악성·양성 여부"),
+            read=_breast_cancer,
+        ),
+        Builtin(
+            "wine", "table", "classify", 178, 13, "cultivar", _BSD,
+            ("Thirteen chemical analyses of wines from three growers",
+             "재배자 셋의 포도주를 화학 분석한 값 열세 가지"),
+            read=_wine,
+        ),
+        Builtin(
+            "iris", "table", "classify", 150, 4, "species", _BSD,
+            ("Four lengths of iris flowers, three species",
+             "붓꽃 세 종의 길이 네 가지"),
+            read=_iris,
+        ),
+        Builtin(
+            "digits", "table", "classify", 1797, 64, "digit", _BSD,
+            ("Handwritten digits, 8 x 8 pixels as 64 columns",
+             "손으로 쓴 숫자, 8 x 8 픽셀을 열 64개로"),
+            read=_digits,
+        ),
+        # Tables made on the spot.
+        Builtin(
+            "mnist1d", "table", "classify", 5000, 40, "digit", _OURS,
+            ("Ten digits drawn in one dimension (arXiv 2011.14439): the least task that separates the rungs",
+             "1차원으로 그린 숫자 열 개(arXiv 2011.14439): 단들의 차이가 드러나는 가장 작은 과제"),
+            official_test=1000, read=lambda _: toy.mnist1d(),
+        ),
+        Builtin(
+            "toy-linear", "table", "regress", 1000, 5, "target", _OURS,
+            ("Planted truth: a weighted sum of all features, and noise",
+             "정답을 심은 자료: 모든 특성의 가중합과 잡음"),
+            read=lambda _: toy.planted("linear"),
+        ),
+        Builtin(
+            "toy-product", "table", "regress", 1000, 5, "target", _OURS,
+            ("Planted truth: the product of two features, which no line sees, and noise",
+             "정답을 심은 자료: 직선이 보지 못하는 두 특성의 곱과 잡음"),
+            read=lambda _: toy.planted("product"),
+        ),
+        Builtin(
+            "toy-noise", "table", "regress", 1000, 5, "target", _OURS,
+            ("Planted truth: none, the target knows nothing of the features",
+             "정답을 심은 자료: 목표값이 특성과 아무 관계가 없음"),
+            read=lambda _: toy.planted("noise"),
+        ),
+        Builtin(
+            "toy-wave", "table", "regress", 300, 1, "y", _OURS,
+            ("One feature and a bent curve, to look at how each rung bends",
+             "특성 하나와 굽은 곡선: 단마다 곡선이 얼마나 휘는지 보는 자료"),
+            read=lambda _: toy.wave(),
+        ),
+        Builtin(
+            "toy-circle", "table", "classify", 600, 2, "side", _OURS,
+            ("A ring around a ring",
+             "고리를 둘러싼 고리"),
+            read=lambda _: toy.plane("circle"),
+        ),
+        Builtin(
+            "toy-moons", "table", "classify", 600, 2, "side", _OURS,
+            ("Two crescents that interlock",
+             "맞물린 초승달 두 개"),
+            read=lambda _: toy.plane("moons"),
+        ),
+        Builtin(
+            "toy-spiral", "table", "classify", 600, 2, "side", _OURS,
+            ("Two spiral arms",
+             "나선 팔 두 개"),
+            read=lambda _: toy.plane("spiral"),
+        ),
+        # Sets that are fetched.
+        Builtin(
+            "diamonds", "table", "regress", 53940, 9, "price", "GPL-2.0 (ggplot2), MIT (package)",
+            ("Prices of diamonds by weight, cut, colour, clarity and size",
+             "무게, 세공, 색, 투명도, 크기에 따른 다이아몬드 값"),
+            read=_diamonds,
+        ),
+        Builtin(
+            "wiki", "text", "classify", 10033, 0, "topic", "CC-BY-SA-4.0",
+            ("Summaries of English Wikipedia articles in 11 topics; also for language and summaries",
+             "11개 주제의 영어 위키백과 요약문; 언어 모형과 요약에도 쓰임"),
+        ),
+        Builtin(
+            "reviews", "text", "classify", 0, 0, None, "MIT",
+            ("Snippets of film and product reviews in English, rated by people",
+             "사람이 긍정·부정을 매긴 영어 영화평과 상품평"),
+        ),
+        Builtin(
+            "korean-law", "text", "language", 11, 0, None, "GPL-3.0-or-later",
+            ("The constitution of Korea and ten bills, in Korean",
+             "대한민국 헌법과 법률안 열 건"),
+        ),
+        Builtin(
+            "homeassistant", "pairs", "translate", 35240, 0, None, "Apache-2.0",
+            ("Interface strings in English and Korean",
+             "영어와 한국어로 된 화면 문구"),
+        ),
+        Builtin(
+            "libreoffice-help", "pairs", "translate", 17416, 0, None, "MPL-2.0",
+            ("Help pages of an office suite in English and Korean, real prose",
+             "사무용 프로그램 도움말의 영어와 한국어 문장"),
+        ),
+        Builtin(
+            "erpnext-ko", "pairs", "translate", 8700, 0, None, "MIT",
+            ("Business strings in English and Korean, partly made by machine: noise to clean",
+             "영어와 한국어로 된 업무 문구, 일부는 기계 번역: 정제 연습용"),
+        ),
+        Builtin(
+            "mnist", "images", "classify", 10000, 0, None, "MIT",
+            ("Handwritten digits, 28 x 28",
+             "손으로 쓴 숫자, 28 x 28"),
+        ),
+        Builtin(
+            "openmoji", "image-text", "match", 3944, 0, None, "CC-BY-SA-4.0 pictures, BSD-3-Clause names",
+            ("Emoji drawings with their names in English and Korean; skin tones make edits",
+             "이모지 그림과 영어·한국어 이름; 피부색은 편집 과제가 됨"),
+        ),
+        Builtin(
+            "emoji-artists", "image-text", "match", 20000, 0, None, "CC-BY-4.0, CC-BY-SA-4.0, Apache-2.0, MIT",
+            ("The same emoji drawn by five artists, with names and keywords",
+             "다섯 작가가 그린 같은 이모지와 이름, 핵심어"),
+        ),
+        Builtin(
+            "easy-vqa", "dialogues", "converse", 48248, 0, None, "MIT",
+            ("Questions and answers about 5,000 pictures of coloured shapes",
+             "색 도형 그림 5,000장에 관한 질문과 대답"),
+        ),
+        Builtin(
+            "carphone", "video", "magnify", 4, 0, None, "BSD-3-Clause",
+            ("Short test videos of video research, to look at only",
+             "영상 연구에 쓰이는 짧은 시험 영상, 보기만 하는 자료"),
+        ),
+        Builtin(
+            "efficientnet-lite0", "weights", "classify", 0, 0, None, "Apache-2.0",
+            ("An image encoder with 4.65 M parameters, trained on ImageNet",
+             "ImageNet으로 학습한 매개변수 465만 개의 그림 인코더"),
+        ),
+        Builtin(
+            "minilm", "weights", "classify", 0, 0, None, "Apache-2.0",
+            ("A sentence encoder for English (all-MiniLM-L6-v2); it does not know Korean",
+             "영어 문장 인코더(all-MiniLM-L6-v2); 한국어는 모름"),
+        ),
+    )
+}
+# fmt: on
