@@ -20,8 +20,8 @@ from sadari import files
 from sadari.budget import Budget
 from sadari.data.prepare import Arrays, Prepared, prepare
 from sadari.errors import SadariError
-from sadari.lang import Note
 from sadari.ladder import find_rung
+from sadari.lang import Note
 from sadari.layers.stack import Stack, stackable
 from sadari.losses import Loss
 from sadari.runs import CONFIG, FORMAT, RESULT, SPEC, WEIGHTS, Run, save_result, save_weights
@@ -75,7 +75,7 @@ def fit(
     """Fit one rung and return its run.
 
     data      a file (.csv .tsv .parquet), a built-in's name, or a polars frame
-    out       the run's folder; when it holds the same fit, unfinished, that one goes on, and finished, it is opened
+    out       the run's folder; when it holds the same fit, that one goes on, or is opened when finished
     budget    what training may spend (`"90s"`, `"2000steps"`); rungs with a direct solution ignore it
     model     settings of the rung, by the field names of its config;  train: those of `TrainConfig`
     loss      a loss by name, or {"name": ..., "smoothing": ..., "delta": ...}

@@ -69,8 +69,8 @@ class Run:
     def load(cls, path: str | Path) -> Run:
         """Open a finished run.
 
-        Raises SadariError when `path` is no run, was made by a newer Sadari, is unfinished, or when its weights are
-        not the ones that it was saved with.
+        Raises SadariError when `path` is no run, comes from a newer Sadari, is unfinished, or when its weights
+        are not the ones that it was saved with.
         """
         path = Path(path)
         if not path.is_dir():
@@ -103,7 +103,7 @@ class Run:
         return torch.cat(blocks) if blocks else torch.empty(0, self.loss.outputs)
 
     def predictions(self, features: np.ndarray) -> np.ndarray:
-        """For encoded rows (N, C): numbers in the target's own units (N,), or class probabilities (N, classes)."""
+        """For encoded rows (N, C): numbers in the target's units (N,), or probabilities (N, classes)."""
         predicted = self.loss.predict(self.outputs(features)).numpy()
         return predicted if self.spec.classes else self.spec.decode_target(predicted)
 

@@ -24,8 +24,8 @@ EVALUATION_ROWS = (
 class TableTask:
     """Predict one column of a table: `regress` a number, or `classify` into classes.
 
-    A batch is `{"features": (B, C) float, "targets": (B,) float or class numbers}`; for a stack of K networks
-    `(K, B, C)` and `(K, B)`, or the shapes above to show every member the same rows.
+    A batch is `{"features": (B, C) float, "targets": (B,) float or class numbers}`; for a stack of K
+    networks `(K, B, C)` and `(K, B)`, or the shapes above to show every member the same rows.
     """
 
     def __init__(self, name: str, loss: Loss) -> None:
@@ -37,7 +37,7 @@ class TableTask:
         return {"loss": self.loss(model(batch["features"]), batch["targets"]).mean()}
 
     def backward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Fill the gradients and return the losses, each (K,): by the model's own formulas where it has them."""
+        """Fill the gradients and return losses (K,): by the model's own formulas if it has them."""
         by_hand = getattr(model, "gradients", None)
         if by_hand is not None:
             return {"loss": by_hand(batch["features"], batch["targets"], self.loss)}
@@ -63,7 +63,7 @@ class TableTask:
 
 
 def loss_for(spec: TableSpec, name: str | None = None, **settings: Any) -> Loss:
-    """The loss of a table's task: squared for numbers, cross-entropy for classes, unless `name` says otherwise."""
+    """A table's loss: squared for numbers, cross-entropy for classes, unless `name` says otherwise."""
     classes = None if spec.classes is None else len(spec.classes)
     if name is None:
         name = "squared" if classes is None else "binary" if classes == 2 else "cross-entropy"
