@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,7 +15,7 @@ Texts = Mapping[str, tuple[str, str]]
 def default_lang() -> Lang:
     """Korean where the locale says Korean (LC_ALL, then LC_MESSAGES, then LANG), else English."""
     locale = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
-    return "ko" if locale.lower().startswith("ko") else "en"
+    return "ko" if re.match(r"ko([_.@-]|$)", locale.lower()) else "en"
 
 
 def pick(texts: Texts, key: str, lang: Lang, **values: Any) -> str:

@@ -69,7 +69,7 @@ class Run:
     def load(cls, path: str | Path) -> Run:
         """Open a finished run.
 
-        Raises SadariError when `path` is no run, comes from a newer Sadari, is unfinished, or when its weights
+        Raises SadariError when `path` is no run, comes from a newer Sadari, is unfinished, or if its weights
         are not the ones that it was saved with.
         """
         path = Path(path)

@@ -34,14 +34,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A proof that names no rung or no kind would silently fill nothing: refuse it."""
+    """A proof that names no rung or no kind would fill nothing, silently: refuse it."""
     from sadari.ladder import LADDERS
 
     rungs = {rung.name for ladder in LADDERS for rung in ladder.rungs}
     for item in items:
         for mark in item.iter_markers("proof"):
             if len(mark.args) != 2 or mark.args[0] not in rungs or mark.args[1] not in KINDS:
-                raise pytest.UsageError(f"{item.nodeid}: proof{mark.args} names no rung and kind; kinds: {KINDS}")
+                raise pytest.UsageError(
+                    f"{item.nodeid}: proof{mark.args} names no rung and kind; kinds: {KINDS}"
+                )
 
 
 class Proofs:

@@ -1,6 +1,6 @@
 """`make matrix`: run the proofs, then write matrix.json and the table in README.md and README.ko.md.
 
-A cell is filled by the tests that carry `@pytest.mark.proof(rung, kind)` and passed in this very run, all of them.
+A cell is filled by the tests that carry `@pytest.mark.proof(rung, kind)` and passed in this run, all of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def prove() -> tuple[list[dict], int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "proofs.json"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "-m", "proof", "tests"]
-        code = subprocess.call(command, cwd=ROOT, env={**os.environ, "SADARI_PROOFS": str(path), "CI": "true"})
+        code = subprocess.call(
+            command, cwd=ROOT, env={**os.environ, "SADARI_PROOFS": str(path), "CI": "true"}
+        )
         return json.loads(path.read_text()), code
 
 

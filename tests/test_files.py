@@ -1,0 +1,65 @@
+"""Files are whole or untouched."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from sadari.errors import SadariError
+from sadari.files import read_json, sha256, write_atomic, write_json
+
+
+def test_writes_whole_content_and_makes_the_folder(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "새 폴더" / "a.txt", "안녕")
+    assert (tmp_path / "새 폴더" / "a.txt").read_text(encoding="utf-8") == "안녕"
+
+
+def test_a_full_disk_leaves_the_old_content_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        SadariError, match=r"cannot write .*a.json \(No space left on device\); free some space"
+    ):
+        write_json(path, {"new": 2})
+    assert read_json(path, "a run") == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_json_that_is_no_number_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[1]", "holds list, not an object; make a run again"),
+        ("\xff\xfe", "cannot be read as JSON"),
+    ],
+)
+def test_broken_json_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(SadariError, match=message):
+        read_json(tmp_path / "a.json", "a run")
+
+
+def test_missing_json_says_what_the_folder_is_not(tmp_path: Path) -> None:
+    with pytest.raises(SadariError, match=f"{tmp_path} is not a run: it has no config.json"):
+        read_json(tmp_path / "config.json", "a run")
+
+
+def test_checksum_is_the_known_one(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
