@@ -1,0 +1,362 @@
+"""Every number with its definition, an interval round it, and a fair comparison of two.
+
+A metric is what each row contributes (J numbers) and how the means of those contributions become the score:
+rmse is the squared error of a row and a square root. So a score on resampled rows is one product, weights (R,
+N) @ contributions (N, J), the same resamples serve every rung, and differences between rungs are paired row
+by row.
+
+Alphabet: N rows, K classes, J contributions a row, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+
+from sadari.errors import SadariError
+from sadari.lang import Lang, Note
+
+RESAMPLES = 2000
+# more rows than this are drawn in blocks: the spread of a mean is the same, the weights stay at 33 MB
+BLOCKS = 4096
+LEVEL = 0.95
+SMALLEST = float(np.finfo(np.float64).eps)  # probabilities are clipped here, as scikit-learn does
+
+TEXTS = {
+    "imbalanced": (
+        "{share:.0%} of the training rows are {label!r}: always saying so is already that accurate. "
+        "Score with --metric balanced-accuracy if the rare classes matter.",
+        "학습 행의 {share:.0%}가 {label!r}이다. 늘 그렇게 답하기만 해도 그만큼 맞는다. "
+        "드문 클래스가 중요하면 --metric balanced-accuracy 로 채점하라.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score: what a row contributes, and how means of contributions become the number."""
+
+    name: str
+    """What `--metric` calls it."""
+    task: str
+    """regress or classify."""
+    higher: bool
+    """Whether higher is better."""
+    definition: tuple[str, str]
+    """The formula in words: English, Korean."""
+    contributions: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """(predictions (N,) or probabilities (N, K), targets (N,)) -> (N, J) float64."""
+    reduce: Callable[[np.ndarray], np.ndarray]
+    """Means of contributions (..., J) -> scores (...)."""
+    shares: bool = False
+    """Whether it is a share of right answers, or a mean of such shares: then J = 2 K, hits and rows of each
+    class.
+    """
+
+    def score(self, predictions: np.ndarray, targets: np.ndarray) -> float:
+        return float(self.reduce(self.contributions(predictions, targets).mean(0)))
+
+    def define(self, lang: Lang) -> str:
+        return self.definition[lang == "ko"]
+
+
+def _squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return _column(np.square(_error(predictions, targets)))
+
+
+def _absolute_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return _column(np.abs(_error(predictions, targets)))
+
+
+def _explained(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    centred = targets.astype(np.float64) - targets.mean(dtype=np.float64)  # so that no digits cancel below
+    return np.stack([np.square(_error(predictions, targets)), np.square(centred), centred], axis=1)
+
+
+def _r2(means: np.ndarray) -> np.ndarray:
+    left, squares, mean = np.moveaxis(means, -1, 0)
+    spread = squares - np.square(mean)
+    # a constant target has nothing to explain: 1 when met exactly, else 0 (scikit-learn's convention)
+    return np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), np.where(left > 0, 0.0, 1.0))
+
+
+def _hits(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    hit = probabilities.argmax(1) == targets
+    return np.stack([hit, np.ones(len(hit))], axis=1).astype(np.float64)
+
+
+def _hits_by_class(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    rows = np.eye(probabilities.shape[1])[targets]  # (N, K)
+    return np.concatenate([rows * (probabilities.argmax(1) == targets)[:, None], rows], axis=1)
+
+
+def _mean_share(means: np.ndarray) -> np.ndarray:
+    """The mean, over the classes that occur, of hits / rows."""
+    hits, rows = np.split(means, 2, axis=-1)  # (..., K)
+    present = rows > 0
+    shares = np.divide(hits, rows, out=np.zeros_like(hits), where=present)
+    return shares.sum(-1) / np.maximum(present.sum(-1), 1)
+
+
+def _log_loss(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    given = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    return _column(-np.log(np.clip(given, SMALLEST, 1 - SMALLEST)))
+
+
+def _error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return predictions.astype(np.float64) - targets.astype(np.float64)
+
+
+def _column(values: np.ndarray) -> np.ndarray:
+    return values[:, None]
+
+
+def _first(means: np.ndarray) -> np.ndarray:
+    return means[..., 0]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "rmse",
+            "regress",
+            False,
+            (
+                "root mean squared error: the square root of the mean of (prediction - target)², in the "
+                "target's units",
+                "평균 제곱근 오차: (예측 - 목표)²의 평균에 제곱근을 씌운 값, 단위는 목표와 같다",
+            ),
+            _squared_error,
+            lambda means: np.sqrt(means[..., 0]),
+        ),
+        Metric(
+            "mae",
+            "regress",
+            False,
+            (
+                "mean absolute error: the mean of |prediction - target|, in the target's units",
+                "평균 절대 오차: |예측 - 목표|의 평균, 단위는 목표와 같다",
+            ),
+            _absolute_error,
+            _first,
+        ),
+        Metric(
+            "r2",
+            "regress",
+            True,
+            (
+                "R²: the share of the target's variance that is explained, 1 - squared error / variance; the "
+                "mean scores 0",
+                "결정 계수 R²: 목표의 분산 가운데 설명한 몫, 1 - 제곱 오차 / 분산. 평균만 답하면 0",
+            ),
+            _explained,
+            _r2,
+        ),
+        Metric(
+            "accuracy",
+            "classify",
+            True,
+            (
+                "accuracy: the share of rows whose most probable class is the right one",
+                "정확도: 가장 그럴듯한 클래스가 정답인 행의 비율",
+            ),
+            _hits,
+            _mean_share,
+            shares=True,
+        ),
+        Metric(
+            "balanced-accuracy",
+            "classify",
+            True,
+            (
+                "balanced accuracy: the share of right rows in each class, averaged over the classes",
+                "균형 정확도: 클래스마다 맞힌 비율을 구해 클래스끼리 평균한 값",
+            ),
+            _hits_by_class,
+            _mean_share,
+            shares=True,
+        ),
+        Metric(
+            "log-loss",
+            "classify",
+            False,
+            (
+                "log loss: the mean of -ln(probability given to the right class)",
+                "로그 손실: 정답 클래스에 준 확률의 -ln 을 평균한 값",
+            ),
+            _log_loss,
+            _first,
+        ),
+    )
+}
+DEFAULT = {"regress": "rmse", "classify": "accuracy"}
+BESIDE = {"rmse": "r2", "r2": "rmse", "mae": "r2", "log-loss": "accuracy"}  # any other: log-loss
+
+
+def find_metric(name: str | None, task: str) -> Metric:
+    """The metric called `name`, or the task's own (regress rmse, classify accuracy) for None.
+
+    Raises SadariError with the metrics of the task when there is no such one.
+    """
+    metric = METRICS.get(name or DEFAULT[task])
+    if metric is None or metric.task != task:
+        known = ", ".join(m.name for m in METRICS.values() if m.task == task)
+        raise SadariError(f"--metric {name!r} does not score {task}; choose one of: {known}")
+    return metric
+
+
+def beside(metric: Metric) -> Metric:
+    """A second number worth showing next to `metric`, of another nature."""
+    return METRICS[BESIDE.get(metric.name, "log-loss")]
+
+
+def imbalance(targets: np.ndarray, classes: tuple[str, ...]) -> Note | None:
+    """A note when one class holds so many of the rows that accuracy flatters whoever always says it.
+
+    That is: twice its fair share, and at least 60 %.
+    """
+    counts = np.bincount(targets, minlength=len(classes))
+    share = counts.max() / counts.sum()
+    if share < max(0.6, min(2 / len(classes), 0.8)):
+        return None
+    return Note.of(TEXTS, "imbalanced", "warning", share=float(share), label=classes[int(counts.argmax())])
+
+
+class Resamples:
+    """How often each row is drawn in each of R resamples of N rows with replacement (the bootstrap, Efron
+    1979).
+
+    Above `BLOCKS` rows, blocks of random rows are drawn instead of single ones. `nudge` counts two imagined
+    rows, drawn
+    along: one that speaks for the better rung and one against it.
+    """
+
+    def __init__(self, rows: int, resamples: int = RESAMPLES, seed: int = 0):
+        if rows < 2:
+            raise SadariError(f"{rows} rows to score on: an interval needs at least 2; give more rows")
+        draw = np.random.default_rng(seed)
+        blocks = min(rows, BLOCKS)
+        self.rows = rows
+        self.block = draw.permutation(rows) % blocks if rows > blocks else None  # (N,) the block of each row
+        picks = draw.integers(blocks + 2, size=(resamples, blocks + 2))
+        counts = np.stack([np.bincount(pick, minlength=blocks + 2) for pick in picks])
+        self.counts = counts[:, :blocks].astype(np.float32)  # (R, blocks)
+        self.nudge = (counts[:, blocks] - counts[:, blocks + 1]).astype(np.float64)  # (R,)
+
+    def units(self, contributions: np.ndarray) -> np.ndarray:
+        """What is drawn: contributions (N, J) summed over each block, with the number of rows last (blocks, J
+        + 1)."""
+        rows = np.column_stack([contributions, np.ones(len(contributions))])
+        if self.block is None:
+            return rows
+        return np.stack([np.bincount(self.block, column) for column in rows.T], axis=1)
+
+    def scores(self, metric: Metric, contributions: np.ndarray) -> np.ndarray:
+        """The metric on every resample (R,)."""
+        units = self.units(contributions)
+        return metric.reduce(_means(self.counts @ units))
+
+    def without(self, metric: Metric, contributions: np.ndarray) -> np.ndarray:
+        """The metric with one unit left out, for each unit (the jackknife)."""
+        units = self.units(contributions)
+        return metric.reduce(_means(units.sum(0) - units))
+
+    @cached_property
+    def width(self) -> float:
+        """By what factor a bootstrap spread is too small for few rows (Hesterberg 2015, arXiv 1411.5279,
+        section 4.3)."""
+        units = self.counts.shape[1]
+        return float(np.sqrt(units / (units - 1)) * stats.t.ppf(0.975, units - 1) / stats.norm.ppf(0.975))
+
+
+def _means(sums: np.ndarray) -> np.ndarray:
+    """Sums with the number of rows last (..., J + 1) -> means (..., J)."""
+    return sums[..., :-1] / np.maximum(sums[..., -1:], 1)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score with its 95 % interval."""
+
+    score: float
+    low: float
+    high: float
+
+
+def bootstrap(metric: Metric, contributions: np.ndarray, resamples: Resamples) -> Interval:
+    """The score of contributions (N, J) and its 95 % interval.
+
+    Shares of right answers get Wilson's interval, since resampling 20 right rows out of 20 never shows a
+    wrong one.
+    All else gets the bias-corrected and accelerated bootstrap (Efron 1987), widened for few rows.
+    """
+    score = float(metric.reduce(contributions.mean(0)))
+    if metric.shares:
+        return Interval(score, *_wilson(contributions))
+    drawn = resamples.scores(metric, contributions)
+    bias = stats.norm.ppf(np.clip(np.mean(drawn < score) + np.mean(drawn == score) / 2, 0.001, 0.999))
+    left = resamples.without(metric, contributions)
+    slope = left.mean() - left
+    spread = np.square(slope).sum()
+    skew = (slope**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
+    edge = stats.norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * resamples.width
+    share = stats.norm.cdf(bias + (bias + edge) / np.maximum(1 - skew * (bias + edge), 0.05))
+    low, high = np.quantile(drawn, share)
+    return Interval(score, float(min(low, score)), float(max(high, score)))
+
+
+def _wilson(contributions: np.ndarray) -> tuple[float, float]:
+    """Wilson's interval (1927) for a share; for a mean of shares, the classes' own intervals put together by
+    the squares
+    of their distances (Zou & Donner 2008, "MOVER")."""
+    hits, rows = np.split(contributions.sum(0), 2)  # (K,)
+    hits, rows = hits[rows > 0], rows[rows > 0]
+    share, z = hits / rows, stats.norm.ppf((1 + LEVEL) / 2)
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    low, high = share - (middle - half), (middle + half) - share  # distances from the shares
+    mean = share.mean()
+    reach_low, reach_high = np.sqrt(np.square(low).sum()), np.sqrt(np.square(high).sum())
+    return float(max(mean - reach_low / len(rows), 0)), float(min(mean + reach_high / len(rows), 1))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much better one rung is than another on the same rows; above 0 means better, whatever the metric's
+    direction."""
+
+    gain: float
+    low: float
+    high: float
+    error: float
+    """The standard error of the gain, over resamples of the rows that both answered."""
+    better: float
+    """The probability that it is better at all: the share of resamples in which it is."""
+
+
+def compare(metric: Metric, one: np.ndarray, other: np.ndarray, resamples: Resamples) -> Comparison:
+    """`one` against `other` (contributions (N, J) of the same rows): the paired gain, its 95 % interval and
+    probability.
+
+    Shares of right answers move in whole rows, and a resample of three rows that all speak for one side never
+    shows the other. So two imagined rows are drawn along, one for each side (after Agresti & Min 2005, who
+    add half a row to each
+    cell of the table of two classifiers): without them a difference that is not there passes 0.95 too often.
+    """
+    sign = 1 if metric.higher else -1
+    gain = sign * float(metric.reduce(one.mean(0)) - metric.reduce(other.mean(0)))
+    drawn = sign * (resamples.scores(metric, one) - resamples.scores(metric, other))
+    if metric.shares:
+        classes = one.shape[1] // 2
+        drawn = drawn + resamples.nudge / (classes * np.maximum(one[:, classes:].sum(0), 1).min())
+    else:
+        drawn = gain + (drawn - gain) * resamples.width
+    slack = 1e-9 * float(np.abs(drawn).max())  # equal sums, added up in another order
+    better = np.mean(drawn > slack) + np.mean(np.abs(drawn) <= slack) / 2
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Comparison(gain, float(low), float(high), float(drawn.std()), float(better))
