@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Proofs:
-    """Collects the proofs that passed: {rung: {kind: [test]}}; a failed or skipped one takes its cell away."""
+    """Collects the proofs that passed; a failed or skipped one takes its cell away."""
 
     def __init__(self) -> None:
         self.passed: dict[tuple[str, str], list[str]] = {}
