@@ -1,7 +1,7 @@
-"""What data there is without a file of one's own: bundled tables, generated ones, and sets that `sadari data get` fetches.
+"""Data without a file of one's own: bundled tables, generated ones, and sets that `sadari data get` fetches.
 
-Nothing here imports scikit-learn (1.5 s): its bundled files are found in its folder and read by polars. A row whose
-reader is not built yet is listed all the same, since `sadari data get NAME` already fetches, checks and unpacks it.
+Nothing here imports scikit-learn (1.5 s): its bundled files are found in its folder and read by polars. A row
+whose reader is not built yet is listed all the same: `sadari data get NAME` fetches, checks and unpacks it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Builtin:
 def open_builtin(name: str, cache: Path | None = None) -> tuple[pl.DataFrame, Builtin]:
     """The raw rows of a built-in table, in their own order, and its description.
 
-    Raises SadariError for a name that is none, a set that is not fetched yet, or one whose reader is not built.
+    Raises SadariError for a name that is none, a set that is not fetched yet, or one that has no reader.
     """
     if name not in BUILTIN:
         near = get_close_matches(name, BUILTIN, n=3, cutoff=0.5) or list(BUILTIN)[:6]
@@ -70,7 +70,7 @@ def open_builtin(name: str, cache: Path | None = None) -> tuple[pl.DataFrame, Bu
     entry = BUILTIN[name]
     if entry.read is None:
         raise SadariError(
-            f"{name} is {entry.kind}, which no rung reads yet; `sadari data get {name}` fetches its files for your own use"
+            f"{name} holds {entry.kind}, which no rung reads yet; to have its files: sadari data get {name}"
         )
     return entry.read(cache), entry
 
@@ -96,7 +96,7 @@ def _numbers(file: str, names: list[str], *, separator: str = ",", skip: int = 0
 
 
 def _named(file: str, names: list[str], target: str, classes: list[str]) -> pl.DataFrame:
-    """A bundled classification table: a first line to skip, features, and a class number that becomes a name."""
+    """A bundled table of a first line to skip, features, and a class number that becomes a name."""
     frame = _numbers(file, [*names, target], skip=1)
     return frame.with_columns(pl.Series(target, classes)[frame[target].cast(pl.Int64)])
 
@@ -302,7 +302,8 @@ BUILTIN: dict[str, Builtin] = {
              "이모지 그림과 영어·한국어 이름; 피부색은 편집 과제가 됨"),
         ),
         Builtin(
-            "emoji-artists", "image-text", "match", 20000, 0, None, "CC-BY-4.0, CC-BY-SA-4.0, Apache-2.0, MIT",
+            "emoji-artists", "image-text", "match", 20000, 0, None,
+            "CC-BY-4.0, CC-BY-SA-4.0, Apache-2.0, MIT",
             ("The same emoji drawn by five artists, with names and keywords",
              "다섯 작가가 그린 같은 이모지와 이름, 핵심어"),
         ),

