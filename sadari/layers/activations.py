@@ -1,7 +1,8 @@
 """Activations: one table from name to function, derivative and the gain that keeps variance level.
 
-Both directions write into a buffer that is given, so that a step of training allocates nothing. The derivative comes from
-the kernels that autograd itself uses (`torch.ops.aten.*_backward`), which read either the output y or the input x.
+Both directions write into a buffer that is given, so that a step of training allocates nothing. The
+derivative comes from the kernels that autograd itself uses (`torch.ops.aten.*_backward`), which read either
+the output y or the input x.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ SLOPE = 0.01  # leaky-relu's slope below zero, torch's default
 
 @dataclass(frozen=True)
 class Activation:
-    """One activation; x and y of any shape, `out` a buffer of that shape (the same tensor as x where `keeps` is "y")."""
+    """One activation; x and y of any shape, `out` a buffer of that shape (x itself where `keeps` is "y")."""
 
     module: Callable[[], nn.Module]
     """The same function as a module of torch."""
     forward: Callable[[Tensor, Tensor], Tensor]
     """forward(x, out): y = activation(x), written into `out`."""
     backward: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """backward(upstream, kept, out): derivative towards x, written into `out`; kept is y or x as `keeps` says."""
+    """backward(upstream, kept, out): derivative towards x, into `out`; kept is y or x as `keeps` says."""
     keeps: str
     """What the derivative reads: "y", so that y may overwrite x, or "x"."""
     law: str
-    """Law of the weights before it: "he" (variance gain^2 / fan-in) or "glorot" (gain^2 * 2 / (fan-in + fan-out))."""
+    """Variance of the weights before it: "he" gain^2 / fan-in, "glorot" gain^2 * 2 / (fan-in + fan-out)."""
     gain: float
-    """Factor of the standard deviation that keeps the second moment of a layer's output at that of its input."""
+    """Factor of their standard deviation that keeps the second moment level from layer to layer."""
 
 
 def _linear_forward(x: Tensor, out: Tensor) -> Tensor:
@@ -45,9 +46,9 @@ def _linear_backward(upstream: Tensor, kept: Tensor, out: Tensor) -> Tensor:
     return out.copy_(upstream)
 
 
-# Gains: sqrt(2) for relu (He 2015, 1502.01852, eq. 10), sqrt(2 / (1 + slope^2)) for its leaky form (eq. 15), 5/3 for tanh
-# (torch.nn.init.calculate_gain), 1 where Glorot's analysis of the linear regime holds; gelu and silu are 1 / sqrt(E[f(z)^2])
-# for z standard normal, and a test integrates all of the "he" family.
+# Gains: sqrt(2) for relu (He 2015, 1502.01852, eq. 10), sqrt(2 / (1 + slope^2)) for its leaky form (eq. 15),
+# 5/3 for tanh (torch.nn.init.calculate_gain), 1 where Glorot's analysis of the linear regime holds; gelu and
+# silu are 1 / sqrt(E[f(z)^2]) for z standard normal, and a test integrates the whole "he" family.
 ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(
         nn.ReLU,
@@ -82,7 +83,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "leaky-relu": Activation(
         lambda: nn.LeakyReLU(SLOPE),
         lambda x, out: aten.leaky_relu.out(x, SLOPE, out=out),
-        lambda upstream, y, out: aten.leaky_relu_backward.grad_input(upstream, y, SLOPE, True, grad_input=out),
+        lambda upstream, y, out: aten.leaky_relu_backward.grad_input(
+            upstream, y, SLOPE, True, grad_input=out,
+        ),
         keeps="y", law="he", gain=math.sqrt(2.0 / (1.0 + SLOPE**2)),
     ),
     "linear": Activation(nn.Identity, _linear_forward, _linear_backward, keeps="y", law="glorot", gain=1.0),

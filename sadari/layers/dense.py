@@ -1,4 +1,4 @@
-"""What the networks of dense layers share: the shape they have for others, checks of their settings, their first weights."""
+"""What networks of dense layers share: their outline, checks of their settings, their first weights."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class DenseConfig(Protocol):
 class DenseNetwork(Protocol):
     """A chain of dense layers, as `initialise` and `Stack` read it.
 
-    h_0 = drop(act(hidden_0(x))), then h_i = drop(act(hidden_i(h_{i-1}))), plus h_{i-1} where `residual`; the answer is
-    output(h), plus direct(x) where `direct` is a layer.
+    h_0 = drop(act(hidden_0(x))), then h_i = drop(act(hidden_i(h_{i-1}))), plus h_{i-1} where `residual`; the
+    answer is output(h), plus direct(x) where `direct` is a layer.
     """
 
     config: DenseConfig
@@ -50,32 +50,34 @@ def check_config(config: DenseConfig) -> None:
     """SadariError when a setting is outside what a network can be built with."""
     if config.width < 1:
         raise SadariError(f"width {config.width}: a hidden layer needs at least 1 unit; use width=100")
-    if getattr(config, "layers", 1) < 1:
-        raise SadariError(f"layers {config.layers}: a network needs at least 1 hidden layer; use layers=2")  # type: ignore[attr-defined]
+    layers = getattr(config, "layers", 1)
+    if layers < 1:
+        raise SadariError(f"layers {layers}: a network needs at least 1 hidden layer; use layers=2")
     if not 0.0 <= config.dropout < 1.0:
-        raise SadariError(f"dropout {config.dropout}: the share of units dropped lies in [0, 1); use dropout=0.1")
+        raise SadariError(f"dropout {config.dropout}: the share dropped lies in [0, 1); use dropout=0.1")
     find_activation(config.activation)
 
 
 def laws(model: DenseNetwork) -> dict[str, tuple[str, float]]:
-    """The law of each parameter at birth: its name -> ("normal", standard deviation), ("uniform", bound) or ("zero", 0).
+    """The law of each parameter at birth: name -> ("normal", deviation), ("uniform", bound) or ("zero", 0).
 
-    | parameter          | law                                | why                                                              |
-    |--------------------|------------------------------------|------------------------------------------------------------------|
-    | hidden.i.weight    | normal, gain / sqrt(fan-in)        | He 2015 (1502.01852), relu family: variance level over the layers |
-    |                    | normal, gain * sqrt(2 / (in+out))  | Glorot 2010, for tanh, sigmoid and linear                        |
-    | ... on a residual  | the same / (L - 1)                 | L - 1 branches add up: the stream grows by a factor, not with L  |
-    | hidden.0.bias      | uniform in +-gain                  | spreads the joints over standardised features; at zero every     |
-    |                    |                                    | joint of a one-feature network would sit at its mean             |
-    | hidden.i.bias      | zero                               |                                                                  |
-    | output.weight      | normal, 0.1 / sqrt(D)              | the first answers lie near zero, the target's mean               |
-    | output.bias        | zero                               |                                                                  |
-    | direct.weight      | zero                               | the direct connection adds only what descent asks of it          |
+    | parameter        | law                               | why                                             |
+    |------------------|-----------------------------------|-------------------------------------------------|
+    | hidden.i.weight  | normal, gain / sqrt(fan-in)       | relu family: level variance (He 2015)       |
+    |                  | normal, gain * sqrt(2 / (in+out)) | tanh, sigmoid, linear (Glorot & Bengio 2010)    |
+    | .. on a residual | the same / (L - 1)                | the L - 1 branches sum to a factor, whatever L  |
+    | hidden.0.bias    | uniform in +-gain                 | bends spread over standardised features; at     |
+    |                  |                                   | zero, all bends of one feature sit at its mean  |
+    | hidden.i.bias    | zero                              |                                                 |
+    | output.weight    | normal, 0.1 / sqrt(D)             | first answers near zero, the target's mean      |
+    | output.bias      | zero                              |                                                 |
+    | direct.weight    | zero                              | adds only what descent asks of it               |
     """
     activation = find_activation(model.config.activation)
     table: dict[str, tuple[str, float]] = {}
     branches = len(model.hidden) - 1
     for i, layer in enumerate(model.hidden):
+        assert isinstance(layer, nn.Linear)
         fan_in, fan_out = layer.in_features, layer.out_features
         fan = fan_in if activation.law == "he" else (fan_in + fan_out) / 2
         scale = 1 / branches if model.residual and i > 0 else 1.0

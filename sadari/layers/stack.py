@@ -1,25 +1,36 @@
-"""Stack: K networks of one architecture trained as one, by an explicit forward and backward on buffers that are kept.
+"""Stack: K networks of one architecture trained as one, by an explicit forward and backward on buffers that
+are kept.
 
-A small network's step of training is overhead, not arithmetic: recording a graph, allocating, walking some hundred Python
-frames. Here the weights of all members lie in one flat (K, P) tensor (one optimizer call for all of them), every matrix is a
-view into it, every product is batched over K, and all intermediate values live in workspaces made once a batch size.
-One network is K = 1, with plain two-dimensional products.
+A small network's step of training is overhead, not arithmetic: recording a graph, allocating, walking a
+hundred Python frames. Here the weights of all members lie in one flat (K, P) tensor, so that one optimizer
+call serves them all; every matrix is a view into it; every product is batched over K; and each intermediate
+value lives in a workspace that is made once a batch size. One network is K = 1, with plain two-dimensional
+products. Dense layers only: `DenseNetwork` in dense.py says which chain is meant.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from sadari.errors import SadariError
-from sadari.layers.activations import find_activation
+from sadari.layers.activations import Activation, find_activation
 from sadari.layers.dense import DenseNetwork
 
-WORKSPACES = 4  # batch sizes whose buffers are kept: training, its odd last batch, evaluation, its odd last block
+WORKSPACES = 4  # batch sizes whose buffers are kept: training and evaluation, and the odd last of each
+THREADS_PAY = 10_000_000  # multiply-adds of a forward pass from which a second thread earns its hand-over
+
+
+class Loss(Protocol):
+    """What the stack asks of a loss (sadari.losses)."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor: ...
+    def gradient(self, output: Tensor, target: Tensor) -> Tensor: ...
 
 
 def stackable(model: nn.Module) -> bool:
@@ -27,181 +38,224 @@ def stackable(model: nn.Module) -> bool:
     return isinstance(model, DenseNetwork)
 
 
-@dataclass
-class _Layer:
-    """Views of one dense layer: weight (K, out, in) and bias (K, 1, out), and the same of the gradient; K left out if 1."""
+def best_threads(multiply_adds: int, available: int) -> int:
+    """Threads for a step whose forward pass does so many multiply-adds: one while handing over costs more
+    than it wins.
 
-    weight: Tensor
-    bias: Tensor | None
-    weight_gradient: Tensor
-    bias_gradient: Tensor | None
+    Measured with 50-100-1, 50-100-100-1 and a deep-skip of four layers, K of 1 and 10, batches of 32 and 200:
+    two threads took 1.03 to 1.6 times as long below 7 million multiply-adds, and 0.95 to 0.73 times from 10
+    million on.
+    """
+    return available if multiply_adds >= THREADS_PAY else 1
+
+
+class _Layer:
+    """One dense layer as views: weight (K, out, in), bias (K, 1, out), their gradients; K left out if 1."""
+
+    def __init__(self, name: str, weights: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+        def cut(views: dict[str, Tensor], key: str) -> Tensor:
+            view = views[f"{name}.{key}"]
+            return view[0] if view.shape[0] == 1 else view
+
+        self.weight, self.weight_gradient = cut(weights, "weight"), cut(gradients, "weight")
+        self.transposed = self.weight.mT  # (in, out)
+        if f"{name}.bias" in weights:
+            bias = cut(weights, "bias")
+            self.bias = bias if bias.ndim == 1 else bias.unsqueeze(1)
+            self.bias_gradient = cut(gradients, "bias")
 
 
 class _Workspace:
-    """Every intermediate value of one batch size; shapes (K, B, .), K left out if 1."""
+    """Every intermediate value of one batch size: (K, B, size), or (B, size) for K = 1."""
 
-    def __init__(self, like: Tensor, lead: tuple[int, ...], layers: int, width: int, outputs: int, copies: bool) -> None:
-        def buffer(size: int) -> Tensor:
-            return like.new_empty(*lead, size)
+    def __init__(self, stack: Stack, rows: int) -> None:
+        flat = stack.flat.detach()
+        lead = (rows,) if stack.members == 1 else (stack.members, rows)
+        layers = stack.layers
 
-        self.pre = [buffer(width) for _ in range(layers)]
-        self.post = [buffer(width) for _ in range(layers)]
-        self.mask = [buffer(width) for _ in range(layers)]
-        self.stream = [buffer(width) for _ in range(layers)]
-        self.delta, self.spare, self.branch = buffer(width), buffer(width), buffer(width)
-        self.output, self.output_delta = buffer(outputs), buffer(outputs)
+        def buffers(count: int, size: int = stack.width) -> list[Tensor]:
+            return [flat.new_empty(*lead, size) for _ in range(count)]
+
+        self.pre = buffers(layers)
+        # where the derivative reads the output, the output overwrites the input
+        self.post = self.pre if stack.activation.keeps == "y" else buffers(layers)
+        self.masks: list[Tensor] = []
+        self.below = self.post  # below[i]: what layer i hands to the next
+        if stack.dropout > 0:
+            cells = layers * math.prod(lead) * stack.width
+            self.bits = flat.new_empty(math.ceil(cells / 4), dtype=torch.int64)  # 16 random bits a unit
+            self.drawn = self.bits.view(torch.int16)[:cells]
+            self.mask = flat.new_empty(cells)
+            self.masks = list(self.mask.view(layers, *lead, stack.width))
+            self.below = buffers(layers)
+        elif stack.residual:
+            self.below = self.post[:1] + buffers(layers - 1)
+        self.branch, self.delta, self.spare = buffers(3)
+        self.branch_transposed = self.branch.mT
+        (self.output,) = buffers(1, stack.outputs)
+        (self.output_delta,) = buffers(1, stack.outputs)
+        self.output_transposed = self.output_delta.mT
 
 
 class Stack(nn.Module):
-    """K networks of one architecture in one flat parameter (K, P); made by `Stack.of`, undone by `unstack`."""
+    """K networks of one architecture in one flat parameter (K, P): made by `of`, written back by `unstack`."""
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
-        first = models[0]
-        self.models = list(models)  # a list, so that their parameters are not registered here a second time
+        first: Any = models[0]
+        self.models = list(models)  # a list, so that their parameters are not registered a second time
         self.members = len(models)
-        self.residual = first.residual
-        self.activation = find_activation(first.config.activation)
-        self.dropout = first.config.dropout
-        self.generator: torch.Generator | None = None
+        self.residual: bool = first.residual
+        self.activation: Activation = find_activation(first.config.activation)
+        self.dropout: float = first.config.dropout
+        self.layers, self.width = len(first.hidden), first.config.width
+        self.outputs: int = first.output.out_features
         self.shapes = {name: value.shape for name, value in first.named_parameters()}
-        self.layers = len(first.hidden)
-        self.width, self.outputs = first.config.width, first.output.out_features
-        rows = [nn.utils.parameters_to_vector(model.parameters()).detach() for model in models]
+        self.macs = self.members * sum(shape.numel() for shape in self.shapes.values() if len(shape) == 2)
+        self.generator: torch.Generator | None = None  # draws the dropout masks; None is torch's global one
+        with torch.no_grad():
+            rows = [nn.utils.parameters_to_vector(model.parameters()) for model in models]
         self.flat = nn.Parameter(torch.stack(rows))  # (K, P)
         self._bind()
 
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> Stack:
-        """Stack networks of one class, one config and one shape; SadariError when they differ or cannot be stacked."""
+        """Stack networks of one class, config and size; SadariError when they differ or have no dense chain."""
         if not models:
             raise SadariError("no models to stack; give at least one")
-        first = models[0]
         for model in models:
-            if not stackable(model):
-                raise SadariError(f"cannot stack {type(model).__name__}; stack shallow, deep or deep-skip networks")
-            shapes = [value.shape for value in model.parameters()]
-            if type(model) is not type(first) or model.config != first.config or shapes != [v.shape for v in first.parameters()]:
-                raise SadariError(f"cannot stack {model.config} on {first.config}: members share class, config and sizes")
+            if not isinstance(model, DenseNetwork):
+                name = type(model).__name__
+                raise SadariError(f"cannot stack {name}; stack shallow, deep or deep-skip networks")
+            if _signature(model) != _signature(models[0]):
+                mine, other = _signature(model), _signature(models[0])
+                raise SadariError(f"cannot stack {mine} on {other}; members share class, config and sizes")
         return cls(models)
 
     def split(self, flat: Float[Tensor, "K P"]) -> dict[str, Tensor]:
-        """Views of a (K, P) tensor (`flat`, its gradient) by parameter name: "hidden.0.weight" -> (K, D, C), ..."""
+        """Views of a (K, P) tensor (`flat`, its gradient) by name: "hidden.0.weight" -> (K, D, C), ..."""
         parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
-        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        named = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.unflatten(1, shape) for (name, shape), part in named}
 
     def _bind(self) -> None:
         """Cut `flat` and its gradient into the views that the products read and write."""
-        if self.flat.grad is None:
-            with torch.inference_mode(False):
-                self.flat.grad = torch.zeros_like(self.flat)
-        self._pointer, self._gradient = self.flat.data_ptr(), self.flat.grad
-        weights, gradients = self.split(self.flat.detach()), self.split(self.flat.grad)
-        one = self.members == 1
-
-        def layer(name: str) -> _Layer:
-            w, g = weights[f"{name}.weight"], gradients[f"{name}.weight"]
-            b, d = weights.get(f"{name}.bias"), gradients.get(f"{name}.bias")
-            if one:
-                return _Layer(w[0], None if b is None else b[0], g[0], None if d is None else d[0])
-            return _Layer(w, None if b is None else b.unsqueeze(1), g, d)
-
-        self._hidden = [layer(f"hidden.{i}") for i in range(self.layers)]
-        self._output = layer("output")
-        self._direct = layer("direct") if "direct.weight" in self.shapes else None
-        self._multiply, self._multiply_add = (torch.mm, torch.addmm) if one else (torch.bmm, torch.baddbmm)
+        with torch.inference_mode(False):
+            gradient = self.flat.grad
+            if gradient is None:
+                gradient = self.flat.grad = torch.zeros_like(self.flat)
+            weights, gradients = self.split(self.flat.detach()), self.split(gradient)
+        self._pointer, self._gradient = self.flat.data_ptr(), gradient
+        self._hidden = [_Layer(f"hidden.{i}", weights, gradients) for i in range(self.layers)]
+        self._output = _Layer("output", weights, gradients)
+        self._direct = _Layer("direct", weights, gradients) if "direct.weight" in weights else None
         self._workspaces: dict[int, _Workspace] = {}
 
     def _workspace(self, rows: int) -> _Workspace:
-        # a moved, copied or cast stack has new storage, and zero_grad may have dropped the gradient
-        if self.flat.data_ptr() != self._pointer or self.flat.grad is not self._gradient:
+        flat = self._parameters["flat"]  # past nn.Module's attribute search: this runs in every step
+        # a stack that was moved, copied or cast has new storage, and zero_grad may have dropped the gradient
+        if flat.data_ptr() != self._pointer or flat.grad is not self._gradient:  # type: ignore[union-attr]
             self._bind()
-        if rows not in self._workspaces:
+        space = self._workspaces.get(rows)
+        if space is None:
             if len(self._workspaces) == WORKSPACES:
                 del self._workspaces[next(iter(self._workspaces))]
-            lead = (rows,) if self.members == 1 else (self.members, rows)
-            with torch.inference_mode(False):  # made once, used in and out of inference mode
-                space = _Workspace(self.flat.detach(), lead, self.layers, self.width, self.outputs, self.dropout > 0)
-            self._workspaces[rows] = space
-        return self._workspaces[rows]
+            with torch.inference_mode(False):  # made once, used inside and outside of inference mode
+                space = self._workspaces[rows] = _Workspace(self, rows)
+        return space
 
-    def _batched(self, features: Tensor) -> Tensor:
-        """(K, B, C) or (B, C) shared by all -> (B, C) for one member, (K, B, C) for several."""
-        if self.members == 1:
-            return features[0] if features.ndim == 3 else features
-        return features if features.ndim == 3 else features.expand(self.members, *features.shape)
+    def _batched(self, values: Tensor, ndim: int) -> Tensor:
+        """Batches (K, ...) or one for all (...), which has `ndim` axes -> (...) for K = 1, else (K, ...)."""
+        if values.ndim > ndim:
+            return values[0] if self.members == 1 else values
+        return values if self.members == 1 else values.expand(self.members, *values.shape)
 
-    def _run(self, x: Tensor, space: _Workspace, drop: bool) -> Tensor:
-        """Forward; leaves in the workspace what the backward reads, and the answer in its `output`."""
-        h, activation = x, self.activation
+    def _forward(self, x: Tensor, space: _Workspace, drop: bool) -> None:
+        """Leaves the answer in `space.output`, and on the way all that the backward reads."""
+        activation, residual = self.activation, self.residual
+        multiply_add = torch.addmm if self.members == 1 else torch.baddbmm
+        if drop:
+            self._draw_masks(space)
+        h = x
         for i, layer in enumerate(self._hidden):
-            pre = space.pre[i]
-            self._multiply_add(layer.bias, h, layer.weight.mT, out=pre)
-            post = activation.forward(pre, pre if activation.keeps == "y" else space.post[i])
-            if drop:
-                mask = space.mask[i].bernoulli_(1 - self.dropout, generator=self.generator).mul_(1 / (1 - self.dropout))
-                post = torch.mul(post, mask, out=space.stream[i])
-            h = torch.add(h, post, out=space.stream[i]) if self.residual and i > 0 else post
-        self._multiply_add(self._output.bias, h, self._output.weight.mT, out=space.output)
+            z = multiply_add(layer.bias, h, layer.transposed, out=space.pre[i])
+            a = activation.forward(z, space.post[i])
+            below = space.below[i]
+            if drop and residual and i > 0:
+                h = torch.addcmul(h, a, space.masks[i], out=below)
+            elif drop:
+                h = torch.mul(a, space.masks[i], out=below)
+            elif residual and i > 0:
+                h = torch.add(h, a, out=below)
+            else:
+                h = a
+        multiply_add(self._output.bias, h, self._output.transposed, out=space.output)
         if self._direct is not None:
-            space.output += self._multiply(x, self._direct.weight.mT)
-        return h
+            multiply_add(space.output, x, self._direct.transposed, out=space.output)
 
-    def forward(self, features: Float[Tensor, "*K B C"]) -> Float[Tensor, "K B O"]:
-        """The members' answers; dropout only while training. No graph is recorded: use `gradients` to train."""
-        x = self._batched(features)
+    def _draw_masks(self, space: _Workspace) -> None:
+        """Inverted dropout: 1 / keep or 0 a unit, from 16 random bits each, a fifth of bernoulli_'s time."""
+        threshold = min(max(round((1 - self.dropout) * 65536), 1), 65535)
+        space.bits.random_(-(2**63), None, generator=self.generator)
+        torch.lt(space.drawn, threshold - 32768, out=space.mask)
+        space.mask.mul_(65536 / threshold)
+
+    def forward(self, features: Float[Tensor, "... B C"]) -> Float[Tensor, "K B O"]:
+        """The members' answers, dropout only while training. No graph is recorded: train by `gradients`."""
+        x = self._batched(features, 2)
         space = self._workspace(x.shape[-2])
-        with torch.no_grad():
-            self._run(x, space, self.training and self.dropout > 0)
-        return space.output.clone().view(self.members, x.shape[-2], self.outputs)
+        self._forward(x, space, self.training and self.dropout > 0)
+        return space.output.clone().view(self.members, -1, self.outputs)
 
-    @torch.no_grad()
-    def gradients(self, features: Float[Tensor, "*K B C"], targets: Tensor, loss) -> Float[Tensor, "K"]:
-        """Mean loss of each member over its rows; `flat.grad` is overwritten with the derivative of each member's own mean.
+    def gradients(
+        self, features: Float[Tensor, "... B C"], targets: Shaped[Tensor, "... B"], loss: Loss
+    ) -> Float[Tensor, " K"]:
+        """Mean loss of each member over its own rows; `flat.grad` is overwritten with its derivative.
 
-        features (K, B, C), targets (K, B), `loss` of sadari.losses (called, and its `gradient`).
+        features (K, B, C) and targets (K, B), or one batch for all, (B, C) and (B,).
         """
-        x = self._batched(features)
-        y = targets[0] if self.members == 1 and targets.ndim == 2 else targets
-        rows = x.shape[-2]
-        space, activation = self._workspace(rows), self.activation
-        drop = self.training and self.dropout > 0
-        h = self._run(x, space, drop)
-        if targets.ndim == 1 and self.members > 1:
-            y = targets.expand(self.members, rows)
+        # 1. forward, keeping what the backward reads
+        x, y = self._batched(features, 2), self._batched(targets, 1)
+        rows, drop, activation = x.shape[-2], self.training and self.dropout > 0, self.activation
+        multiply, multiply_add = (torch.mm, torch.addmm) if self.members == 1 else (torch.bmm, torch.baddbmm)
+        space = self._workspace(rows)
+        self._forward(x, space, drop)
+        inputs = space.below
+        # 2. the loss and its derivative, the mean's 1 / B counted in
         values = loss(space.output, y).mean(-1)
         g = torch.mul(loss.gradient(space.output, y), 1 / rows, out=space.output_delta)  # (B, O)
-
-        self._accumulate(self._output, g, h)
+        # 3. the output layer and the direct connection
+        layer = self._output
+        multiply(space.output_transposed, inputs[-1], out=layer.weight_gradient)
+        torch.sum(g, -2, out=layer.bias_gradient)
         if self._direct is not None:
-            self._multiply(g.mT, x, out=self._direct.weight_gradient)
+            multiply(space.output_transposed, x, out=self._direct.weight_gradient)
         delta, spare = space.delta, space.spare
-        self._multiply(g, self._output.weight, out=delta)
-        for i in reversed(range(self.layers)):
-            upstream = torch.mul(delta, space.mask[i], out=space.branch) if drop else delta
+        multiply(g, layer.weight, out=delta)
+        # 4. down the hidden layers: delta (B, D) is the derivative towards what layer i hands up
+        for i in range(self.layers - 1, -1, -1):
+            layer = self._hidden[i]
+            upstream = torch.mul(delta, space.masks[i], out=spare) if drop else delta
             branch = activation.backward(upstream, space.pre[i], space.branch)
-            below = x if i == 0 else self._below(space, i, drop)
-            self._accumulate(self._hidden[i], branch, below)
+            multiply(space.branch_transposed, inputs[i - 1] if i > 0 else x, out=layer.weight_gradient)
+            torch.sum(branch, -2, out=layer.bias_gradient)
             if i > 0 and self.residual:
-                self._multiply_add(delta, branch, self._hidden[i].weight, out=delta)
+                multiply_add(delta, branch, layer.weight, out=delta)
             elif i > 0:
-                self._multiply(branch, self._hidden[i].weight, out=spare)
-                delta, spare = spare, delta
+                multiply(branch, layer.weight, out=delta)
         return values.view(self.members)
-
-    def _below(self, space: _Workspace, i: int, drop: bool) -> Tensor:
-        """What layer i was given: the stream, or the activation itself where nothing was added to it or dropped from it."""
-        if drop or (self.residual and i > 1):
-            return space.stream[i - 1]
-        return space.pre[i - 1] if self.activation.keeps == "y" else space.post[i - 1]
-
-    def _accumulate(self, layer: _Layer, delta: Tensor, below: Tensor) -> None:
-        self._multiply(delta.mT, below, out=layer.weight_gradient)
-        torch.sum(delta, dim=-2, out=layer.bias_gradient)
 
     @torch.no_grad()
     def unstack(self) -> list[nn.Module]:
-        """Write each member's weights back into the model it was made of, and return those models."""
+        """Write each member's weights back into the model that it was made of, and return those models."""
         for model, row in zip(self.models, self.flat, strict=True):
-            nn.utils.vector_to_parameters(row.clone(), model.parameters())
+            start = 0
+            for parameter in model.parameters():
+                parameter.copy_(row[start : start + parameter.numel()].view_as(parameter))
+                start += parameter.numel()
         return self.models
+
+
+def _signature(model: nn.Module) -> str:
+    sizes = [tuple(value.shape) for value in model.parameters()]
+    return f"{type(model).__name__} with {getattr(model, 'config', None)} and weights {sizes}"

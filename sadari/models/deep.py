@@ -1,8 +1,9 @@
-"""Deep network: hidden layers one after another (Prince, Understanding Deep Learning, ch. 4; Montufar 2014, 1402.1869).
+"""Deep network: hidden layers one after another (Prince, Understanding Deep Learning, 2023, ch. 4; Montufar
+2014, 1402.1869).
 
-What differs from the rung below (shallow): L hidden layers of equal width instead of one. Each layer folds the input of the
-next, so that one bend is used many times over: with relu on one input up to (D + 1)^L linear pieces, where a shallow network
-of as many parameters has only one more than it has units.
+What differs from the rung below (shallow): L hidden layers of equal width instead of one. Each layer folds
+the input of the next, so that one bend is used many times over: with relu on one input up to (D + 1)^L linear
+pieces, where a shallow network has only one more than it has units.
 
         x ---- [ hidden.i ---- act ] x L ---- output ---- y
       (B, C)          (B, D)                   (B, O)
@@ -11,6 +12,7 @@ of as many parameters has only one more than it has units.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -29,7 +31,7 @@ class DeepConfig:
     activation: str = "relu"
     """What bends each unit: relu, tanh, sigmoid, gelu, silu, leaky-relu, or linear (which bends nothing)."""
     dropout: float = 0.0
-    """Share of hidden units silenced at random in each training step; the rest are scaled up by 1 / (1 - share)."""
+    """Share of hidden units silenced at random in each training step; the rest grow by 1 / (1 - share)."""
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -46,7 +48,7 @@ class Deep(nn.Module):
         super().__init__()
         self.config = config
         sizes = [inputs] + [config.width] * config.layers
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.output = nn.Linear(config.width, outputs)
         self.direct = None
         self.activation = find_activation(config.activation).module()
@@ -55,15 +57,15 @@ class Deep(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C"], rec: Recorder | None = None) -> Float[Tensor, "B O"]:
         rec = rec or unrecorded
-        h = features                                                  # (B, C)
+        h = features  # (B, C)
         for i, layer in enumerate(self.hidden):
-            z = rec(f"pre{i}", layer(h))                              # (B, D)
-            h = rec(f"hidden{i}", self.dropout(self.activation(z)))   # (B, D)
-        return rec("output", self.output(h))                          # (B, O)
+            z = rec(f"pre{i}", layer(h))  # (B, D)
+            h = rec(f"hidden{i}", self.dropout(self.activation(z)))  # (B, D)
+        return rec("output", self.output(h))  # (B, O)
 
     @staticmethod
     def parameter_count(config: DeepConfig, inputs: int, outputs: int) -> int:
-        """D (C + 1) + (L - 1) D (D + 1) + O (D + 1): 3 D + 1 + (L - 1) D (D + 1) for one input and one output."""
+        """D (C + 1) + (L - 1) D (D + 1) + O (D + 1): 3 D + 1 + (L - 1) D (D + 1) if C = O = 1."""
         D, L = config.width, config.layers
         return D * (inputs + 1) + (L - 1) * D * (D + 1) + outputs * (D + 1)
 

@@ -1,8 +1,10 @@
-"""Deep network with direct connections (He 2015, 1512.03385; Prince, Understanding Deep Learning, ch. 11).
+"""Deep network with direct connections (He 2015, 1512.03385; Prince, Understanding Deep Learning, 2023, ch.
+11).
 
-What differs from the rung below (deep): each hidden layer after the first adds to what it was given instead of replacing it,
-so that the gradient reaches the first layer undiminished through the sum, and twenty layers train as readily as two; and the
-input reaches the output by a direct line of its own, so that the network starts as the line rung plus what bends it.
+What differs from the rung below (deep): each hidden layer after the first adds to what it was given instead
+of replacing it, so that the gradient reaches the first layer undiminished through the sum, and twenty layers
+train as readily as two; and the input reaches the output by a line of its own, so that the network is the
+line rung plus what bends it.
 
       x ---- hidden.0 - act --+-- hidden.i - act --(+)-- ... ---- output --(+)-- y
       |                       |                     |                       |
@@ -13,6 +15,7 @@ input reaches the output by a direct line of its own, so that the network starts
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -31,7 +34,7 @@ class DeepSkipConfig:
     activation: str = "relu"
     """What bends each unit: relu, tanh, sigmoid, gelu, silu, leaky-relu, or linear (which bends nothing)."""
     dropout: float = 0.0
-    """Share of units silenced at random in each branch and step of training; the rest are scaled up by 1 / (1 - share)."""
+    """Share of each branch's units silenced at random in each step; the rest grow by 1 / (1 - share)."""
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -48,7 +51,7 @@ class DeepSkip(nn.Module):
         super().__init__()
         self.config = config
         sizes = [inputs] + [config.width] * config.layers
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.output = nn.Linear(config.width, outputs)
         self.direct = nn.Linear(inputs, outputs, bias=False)
         self.activation = find_activation(config.activation).module()
@@ -57,12 +60,12 @@ class DeepSkip(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C"], rec: Recorder | None = None) -> Float[Tensor, "B O"]:
         rec = rec or unrecorded
-        h = features                                                     # (B, C)
+        h = features  # (B, C)
         for i, layer in enumerate(self.hidden):
-            z = rec(f"pre{i}", layer(h))                                 # (B, D)
-            branch = self.dropout(self.activation(z))                    # (B, D)
-            h = rec(f"hidden{i}", branch if i == 0 else h + branch)      # (B, D) the stream, kept and added to
-        return rec("output", self.output(h) + self.direct(features))     # (B, O)
+            z = rec(f"pre{i}", layer(h))  # (B, D)
+            branch = self.dropout(self.activation(z))  # (B, D)
+            h = rec(f"hidden{i}", branch if i == 0 else h + branch)  # (B, D) the stream, kept and added to
+        return rec("output", self.output(h) + self.direct(features))  # (B, O)
 
     @staticmethod
     def parameter_count(config: DeepSkipConfig, inputs: int, outputs: int) -> int:

@@ -1,7 +1,8 @@
-"""Shallow network: exactly one hidden layer (Prince, Understanding Deep Learning, ch. 3; Rosenblatt 1958; Cybenko 1989).
+"""Shallow network: exactly one hidden layer (Prince, Understanding Deep Learning, 2023, ch. 3; Cybenko 1989).
 
-What differs from the rung below (the line, or logistic): between input and output stand D hidden units, each a line bent by
-an activation. With relu on one input the answer is piecewise linear with at most D + 1 pieces, so more units bend more.
+What differs from the rung below (the line, or logistic): between input and output stand D hidden units, each
+a line bent by an activation. With relu on one input the answer is piecewise linear with at most D + 1 pieces,
+so more units bend more.
 
         x ---- hidden.0 ---- act ---- output ---- y
       (B, C)    (B, D)      (B, D)     (B, O)
@@ -26,7 +27,7 @@ class ShallowConfig:
     activation: str = "relu"
     """What bends each unit: relu, tanh, sigmoid, gelu, silu, leaky-relu, or linear (which bends nothing)."""
     dropout: float = 0.0
-    """Share of hidden units silenced at random in each training step; the rest are scaled up by 1 / (1 - share)."""
+    """Share of hidden units silenced at random in each training step; the rest grow by 1 / (1 - share)."""
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -51,9 +52,9 @@ class Shallow(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C"], rec: Recorder | None = None) -> Float[Tensor, "B O"]:
         rec = rec or unrecorded
-        z = rec("pre0", self.hidden[0](features))                # (B, D) one line a unit
-        h = rec("hidden0", self.dropout(self.activation(z)))     # (B, D) each bent
-        return rec("output", self.output(h))                     # (B, O) weighed and added
+        z = rec("pre0", self.hidden[0](features))  # (B, D) one line a unit
+        h = rec("hidden0", self.dropout(self.activation(z)))  # (B, D) each bent
+        return rec("output", self.output(h))  # (B, O) weighed and added
 
     @staticmethod
     def parameter_count(config: ShallowConfig, inputs: int, outputs: int) -> int:
