@@ -72,7 +72,8 @@ def test_listing_loads_no_heavy_package() -> None:
 
 
 def test_opening_a_bundled_table_does_not_import_scikit_learn() -> None:
-    code = "import sys; from sadari.data.builtin import open_builtin as o; o('wine'); print('sklearn' in sys.modules)"
+    code = "import sys; from sadari.data.builtin import open_builtin; open_builtin('wine'); "
+    code += "print('sklearn' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
 
@@ -92,7 +93,7 @@ def test_what_is_not_fetched_or_has_no_reader_says_what_to_do(tmp_path: Path) ->
         open_builtin("diamonds", tmp_path)
     with pytest.raises(
         SadariError,
-        match="openmoji holds image-text, which no rung reads yet; .*: sadari data get openmoji",
+        match=r"openmoji holds image-text, which no rung reads yet; .*: sadari data get openmoji",
     ):
         open_builtin("openmoji", tmp_path)
 

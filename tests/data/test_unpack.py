@@ -1,4 +1,4 @@
-"""Archives: each kind gives its files; no hostile one writes outside its folder, beyond its size, or a link."""
+"""Archives: each kind gives its files; no hostile one writes outside its folder or beyond its size."""
 
 from __future__ import annotations
 
