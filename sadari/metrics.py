@@ -63,6 +63,25 @@ class Metric:
     def define(self, lang: Lang) -> str:
         return self.definition[lang == "ko"]
 
+    def show(self, value: float) -> str:
+        """The score as people read it: shares in per cent, all else with three or four digits."""
+        return f"{100 * value:.1f}%" if self.shares else number(value)
+
+    def show_gain(self, value: float, lang: Lang) -> str:
+        """A difference of two scores: shares in percentage points."""
+        if not self.shares:
+            return number(value)
+        return f"{100 * value:.1f}%p" if lang == "ko" else f"{100 * value:.1f} points"
+
+
+def number(value: float) -> str:
+    """Three significant digits, four from 1 to 10 (which differences of neighbours need), whole numbers from
+    1,000.
+    """
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if 1 <= abs(value) < 10 else f"{value:.3g}"
+
 
 def _squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return _column(np.square(_error(predictions, targets)))

@@ -1,0 +1,249 @@
+"""How far up is worth it: one decision from what every rung contributes on the same test rows.
+
+The rule, in full (`RULE` says it to people):
+
+1. The best rung is the one with the best score on the *validation* rows, so that the test rows choose
+nothing.
+2. A rung is as good as the best when the best one's paired gain over it on the test rows is within `worth`:
+one
+   standard error of that gain, or a number in the metric's own units. The lowest such rung is the candidate.
+3. The candidate must beat every rung below it, each with a probability of at least 0.95. If it does not, the
+next rung
+   up that is as good as the best may try.
+4. The candidate is the ground: `stay`. A rung passed: `climb` to it. None passed: `unclear`, there is not
+enough data
+   to tell; the answer until then is what the rule says of the rungs below the candidate alone.
+
+Step 2 follows the one-standard-error rule of Breiman et al. 1984 (CART, section 3.4.3), with the error of the
+*paired* difference in place of the error of one score: both rungs answer the same rows, so most of their
+errors are shared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from sadari.errors import SadariError
+from sadari.lang import Lang, Note
+from sadari.metrics import Comparison, Metric, Resamples, compare
+
+Action = Literal["stay", "climb", "unclear"]
+PROBABILITY = 0.95
+
+RULE = (
+    "The answer is the lowest rung whose paired difference from the best rung on the test rows is within "
+    "{worth}; "
+    "the best is chosen on the validation rows, so the test rows choose nothing. The answer must also beat "
+    "every rung "
+    "below it with a probability of at least 0.95, else there is not enough data to tell.",
+    "답은 가장 좋은 단과의 짝지은 차이가 시험 행에서 {worth} 이내인, 가장 낮은 단이다. 가장 좋은 단은 검증 "
+    "행에서 고르므로 "
+    "시험 행은 아무것도 고르지 않는다. 또 답은 아래의 모든 단보다 0.95 이상의 확률로 나아야 하며, 아니면 "
+    "판단할 데이터가 아직 모자라다.",
+)
+
+TEXTS = {
+    "one error": ("one standard error of that difference", "그 차이의 표준 오차 한 개"),
+    "own units": ("{worth} of {metric}", "{metric} {worth}"),
+    "stay, best": (
+        "Stay on the ground: {answer} scores best on the validation rows already.",
+        "바닥에 머물라. 검증 행에서 이미 {answer} 단이 가장 좋다.",
+    ),
+    "stay, no gain": (
+        "Stay on the ground: {best}, the best rung on the validation rows, is no better than {answer} on the "
+        "test rows.",
+        "바닥에 머물라. 검증 행에서 가장 좋은 {best} 단도 시험 행에서는 {answer} 단보다 낫지 않다.",
+    ),
+    "stay": (
+        "Stay on the ground: the best rung above, {best}, gains {gain} of {metric} over {answer} "
+        "(95% interval {low} to {high}), which is within {worth}.",
+        "바닥에 머물라. 위에서 가장 좋은 {best} 단도 {answer} 단보다 {metric} {gain} 나을 뿐이고"
+        "(95% 구간 {low} ~ {high}), 이는 {worth} 이내다.",
+    ),
+    "climb": (
+        "Climb to {rung}: it gains {gain} of {metric} over {below} (95% interval {low} to {high}) "
+        "and is better with a probability of {better}.",
+        "{rung} 단까지 올라가라. {below} 단보다 {metric} {gain} 낫고(95% 구간 {low} ~ {high}), "
+        "정말 나을 확률은 {better}이다.",
+    ),
+    "top": (
+        " No rung below comes within {worth} of it, and none above scores better on the validation rows.",
+        " 아래에는 {worth} 이내로 따라온 단이 없고, 위에는 검증 행에서 더 나은 단이 없다.",
+    ),
+    "no further": (
+        " No further: {best} adds {further}, which is within {worth}.",
+        " 그 위로는 갈 것 없다. {best} 단이 {further} 더하지만 {worth} 이내다.",
+    ),
+    "nothing further": (
+        " No further: {best}, the best rung on the validation rows, adds nothing on the test rows.",
+        " 그 위로는 갈 것 없다. 검증 행에서 가장 좋은 {best} 단도 시험 행에서는 더하는 것이 없다.",
+    ),
+    "unclear": (
+        "Not enough data to tell: {rung} looks {gain} of {metric} better than {below} "
+        "(95% interval {low} to {high}), but with a probability of {better} only. {more}Until then take "
+        "{answer}.",
+        "아직 판단할 데이터가 모자라다. {rung} 단이 {below} 단보다 {metric} {gain} 나아 보이지만"
+        "(95% 구간 {low} ~ {high}), 정말 나을 확률이 {better}에 그친다. {more}그때까지는 {answer} 단을 쓰라.",
+    ),
+    "more": (
+        "If the difference stays what it is, about {rows:,} more rows would settle it. ",
+        "차이가 그대로라면 행이 약 {rows:,}개 더 있으면 판가름 난다. ",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A rung of the ladder as the rule sees it."""
+
+    name: str
+    validation: float
+    """The metric on the validation rows."""
+    contributions: np.ndarray
+    """What each test row contributes to the metric (N, J)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do, and why."""
+
+    rung: str
+    action: Action
+    reason: Note
+    best: str
+    """The rung with the best validation score."""
+    more_rows: int | None = None
+    """For `unclear`: how many more rows of data would settle it, if the difference stays what it is."""
+
+    def to_json(self, lang: Lang) -> dict[str, Any]:
+        return {
+            "rung": self.rung,
+            "action": self.action,
+            "reason": self.reason.say(lang),
+            "best": self.best,
+            "more_rows": self.more_rows,
+            "reasons": {"en": self.reason.english, "ko": self.reason.korean},
+        }
+
+
+def check_worth(worth: float | None) -> None:
+    """Raise SadariError when `--worth` is not a number from 0 up."""
+    if worth is not None and not (math.isfinite(worth) and worth >= 0):
+        raise SadariError(f"--worth {worth} is no gain; give a number from 0 up, in the metric's own units")
+
+
+def decide(
+    rungs: Sequence[Candidate], metric: Metric, resamples: Resamples, *, rows: int, worth: float | None = None
+) -> Verdict:
+    """The verdict over rungs from the ground up, by the rule at the top of this file.
+
+    `rows` counts all rows of the data set: what "about N more rows" is reckoned from. `worth` None: one
+    error.
+    """
+    check_worth(worth)
+    sign = 1 if metric.higher else -1
+    best = max(range(len(rungs)), key=lambda i: (sign * rungs[i].validation, -i))
+
+    @cache
+    def against(one: int, other: int) -> Comparison:
+        return compare(metric, rungs[one].contributions, rungs[other].contributions, resamples)
+
+    def as_good(i: int) -> bool:
+        paired = against(best, i)
+        return i == best or paired.gain <= (paired.error if worth is None else worth)
+
+    def verdict(
+        keys: tuple[str, ...], i: int, below: int, action: Action, more: int | None = None
+    ) -> Verdict:
+        further = None if i == best else against(best, i)
+        names = {
+            "rung": rungs[i].name,
+            "below": rungs[below].name,
+            "best": rungs[best].name,
+            "answer": answer,
+        }
+        reason = _reason(keys, names, against(i, below), further, metric, worth, more)
+        return Verdict(answer, action, reason, rungs[best].name, more)
+
+    lowest = next(i for i in range(best + 1) if as_good(i))
+    answer = rungs[lowest].name
+    if lowest == 0:
+        key = "stay, best" if best == 0 else "stay" if against(best, 0).gain > 0 else "stay, no gain"
+        return verdict((key,), best, 0, "stay")
+
+    hardest = {  # for every rung that may be the answer: the rung below that it beats least surely
+        i: min(range(lowest), key=lambda below: against(i, below).better)
+        for i in range(lowest, best + 1)
+        if as_good(i)
+    }
+    for i, below in hardest.items():
+        if against(i, below).better >= PROBABILITY:
+            answer = rungs[i].name
+            key = "top" if i == best else "no further" if against(best, i).gain > 0 else "nothing further"
+            return verdict(("climb", key), i, below, "climb")
+
+    answer = decide(rungs[:lowest], metric, resamples, rows=rows, worth=worth).rung
+    surest = max(hardest, key=lambda i: against(i, hardest[i]).better)
+    more = rows_to_settle(against(surest, hardest[surest]).better, rows)
+    return verdict(("unclear",), surest, hardest[surest], "unclear", more)
+
+
+def rows_to_settle(better: float, rows: int) -> int | None:
+    """How many rows to add to `rows` so that a difference now better with probability `better` passes 0.95.
+
+    The standard error of a mean falls with 1 / sqrt(rows), so gain / error must grow from z to 1.645 and the
+    rows by (1.645 / z)². None when it is no better than a coin. Rounded up to two digits: it is an estimate.
+    """
+    z = float(stats.norm.ppf(min(better, PROBABILITY)))
+    if z <= 0.01:  # a million-fold and beyond is no advice
+        return None
+    more = rows * ((stats.norm.ppf(PROBABILITY) / z) ** 2 - 1)
+    unit = 10 ** max(math.floor(math.log10(max(more, 1))) - 1, 0)
+    return math.ceil(more / unit) * unit
+
+
+def say_worth(worth: float | None, metric: Metric, lang: Lang) -> str:
+    """`--worth` in words."""
+    english, korean = TEXTS["one error" if worth is None else "own units"]
+    gain = "" if worth is None else metric.show_gain(worth, lang)
+    return (korean if lang == "ko" else english).format(worth=gain, metric=metric.name)
+
+
+def rule(worth: float | None, metric: Metric, lang: Lang) -> str:
+    """The rule in words, as reports print it."""
+    return RULE[lang == "ko"].format(worth=say_worth(worth, metric, lang))
+
+
+def _reason(
+    keys: Sequence[str],
+    names: Mapping[str, str],
+    paired: Comparison,
+    further: Comparison | None,
+    metric: Metric,
+    worth: float | None,
+    more: int | None,
+) -> Note:
+    """The sentence in both languages; its names and numbers are kept beside it."""
+    said = []
+    languages: tuple[Lang, Lang] = ("en", "ko")
+    for column, lang in enumerate(languages):
+        words = {
+            **names,
+            "metric": metric.name,
+            "worth": say_worth(worth, metric, lang),
+            "gain": metric.show_gain(paired.gain, lang),
+            "low": metric.show_gain(paired.low, lang),
+            "high": metric.show_gain(paired.high, lang),
+            "further": metric.show_gain(further.gain, lang) if further else "",
+            "better": ">0.99" if paired.better > 0.995 else f"{paired.better:.2f}",
+            "more": TEXTS["more"][column].format(rows=more) if more else "",
+        }
+        said.append("".join(TEXTS[key][column].format(**words) for key in keys))
+    return Note(said[0], said[1], "info", {**names, **asdict(paired)})
