@@ -1,0 +1,246 @@
+"""From what the user named to arrays: open, choose the task, split, learn the spec on the training rows, encode each part."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from sadari.data.learn import Learner
+from sadari.data.spec import TableSpec, target_values
+from sadari.data.split import Split, split_rows
+from sadari.data.table import Table, open_table
+from sadari.errors import SadariError
+from sadari.lang import Note
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Shaped
+
+TEXTS = {
+    "no target": (
+        "{count:,} of {rows:,} rows have no `{target}` and are left out",
+        "{rows:,}행 가운데 `{target}` 값이 없는 {count:,}행은 뺐습니다",
+    ),
+    "text": ("target `{target}` is text, so the task is classify", "목표 `{target}`의 값이 글이므로 과제는 classify"),
+    "truth": (
+        "target `{target}` is true or false, so the task is classify",
+        "목표 `{target}`의 값이 참 또는 거짓이므로 과제는 classify",
+    ),
+    "few whole": (
+        "target `{target}` has only {distinct} different whole numbers in {rows:,} rows, so the task is classify; if they are amounts, use "
+        "--task regress",
+        "목표 `{target}`의 값은 {rows:,}행에 서로 다른 정수 {distinct}가지뿐이므로 과제는 classify. 양을 나타내는 수라면 --task regress를 쓰십시오",
+    ),
+    "numbers": (
+        "target `{target}` has {distinct:,} different numbers in {rows:,} rows, so the task is regress",
+        "목표 `{target}`의 값은 {rows:,}행에 서로 다른 수 {distinct:,}가지이므로 과제는 regress",
+    ),
+}
+
+MOST_CLASSES = 20
+_SHARE = 0.05
+_BATCH = 1 << 16
+_PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Encoded rows of one part, in file order; memory-mapped when the table is streamed."""
+
+    features: Float32[np.ndarray, "N C"]
+    targets: Shaped[np.ndarray, " N"]
+    """Float32 in model space, or int64 class numbers."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table ready to train on."""
+
+    table: Table
+    task: str
+    spec: TableSpec
+    split: Split
+    train: Arrays
+    validation: Arrays
+    test: Arrays
+    notes: tuple[Note, ...]
+    """What the reader should know of the table, the task and the spec."""
+
+
+def prepare(
+    source: str | Path | pl.DataFrame | Table,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    seed: int = 0,
+    drop: Sequence[str] = (),
+    log_target: bool = False,
+    memory: int = 2 << 30,
+    cache: Path | None = None,
+) -> Prepared:
+    """Open `source`, split it 60/20/20, learn the spec on the training part and encode all three.
+
+    The target is `target`, a built-in's own, or the last column; the task is `task`, a built-in's own, or found by
+    `detect_task`. A table that takes more than `memory` bytes is read twice in batches and its features are written to
+    raw files in `cache` (a temporary folder if None).
+    Raises SadariError when the table, its target or `drop` cannot be used.
+    """
+    table = source if isinstance(source, Table) else open_table(source, memory=memory)
+    target = _check_names(table, target, drop)
+    notes = list(table.notes)
+    if task is None and target == table.target and table.task:
+        task = table.task
+    if task is None:
+        task, reason = detect_task(table, target)
+        if reason.about["kind"] == "few whole":  # the one guess that a reader may want to turn round
+            notes.append(reason)
+    if task not in ("regress", "classify"):
+        raise SadariError(f"{task!r} is not a task of tables; choose regress or classify")
+    column = table.frame.select(target).collect(engine="streaming")
+    y = target_values(column, target, task, name=table.name)
+    kept = np.flatnonzero(y.is_not_null().to_numpy())
+    if len(kept) < table.rows:
+        notes.append(Note.of(TEXTS, "no target", "warning", count=table.rows - len(kept), rows=table.rows, target=target))
+    split = _split(table, target, task, y, kept, seed)
+    learner = Learner(table.schema, target, task, drop=drop, log_target=log_target)
+    if table.streamed:
+        spec, arrays = _streamed(table, learner, split, cache)
+    else:
+        spec, arrays = _in_memory(table, learner, split)
+    return Prepared(table, task, spec, split, *arrays, notes=(*notes, *spec.notes))
+
+
+def detect_task(table: Table, target: str) -> tuple[str, Note]:
+    """Classify or regress, and why, in a sentence.
+
+    Text, categories and booleans are classes. Numbers are classes when they are whole and either just two, or at most
+    20 that are each met 20 times on average. All other numbers are quantities.
+    """
+    dtype = table.schema[target]
+    if dtype == pl.Boolean:
+        return "classify", Note.of(TEXTS, "truth", target=target)
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return "classify", Note.of(TEXTS, "text", target=target)
+    if not dtype.is_numeric():
+        raise SadariError(f"{table.name}: the target {target} is {dtype}, which cannot be predicted; choose another --target")
+    column = pl.col(target).cast(pl.Float64).fill_nan(None)
+    whole, distinct, rows = (
+        table.frame.select(
+            (column.drop_nulls() == column.drop_nulls().floor()).all().alias("whole"),
+            column.drop_nulls().n_unique().alias("distinct"),
+            column.count().alias("rows"),
+        )
+        .collect(engine="streaming")
+        .row(0)
+    )
+    few = distinct == 2 or distinct <= min(MOST_CLASSES, _SHARE * rows)
+    task, key = ("classify", "few whole") if whole and few else ("regress", "numbers")
+    return task, Note.of(TEXTS, key, target=target, distinct=distinct, rows=rows)
+
+
+def _check_names(table: Table, target: str | None, drop: Sequence[str]) -> str:
+    """The target's name, once it and the names to drop are known to be columns."""
+    names = list(table.schema)
+    for name in [*drop, *([target] if target is not None else [])]:
+        if name not in names:
+            near = get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
+            raise SadariError(f"{table.name} has no column {name!r}; near it: {', '.join(near)}")
+    left = [name for name in names if name not in drop]
+    chosen = target or table.target or (left[-1] if left else "")
+    if chosen not in left:
+        raise SadariError(f"{chosen!r} is both the target and in --drop; drop another column or choose another --target")
+    if len(left) < 2:
+        raise SadariError(f"{table.name} has one column ({left[0]}); a table needs a target and at least one column beside it")
+    return chosen
+
+
+def _split(table: Table, target: str, task: str, y: pl.Series, kept: np.ndarray, seed: int) -> Split:
+    """A split of the rows that have a target, in the table's row numbers."""
+    if not len(kept):
+        raise SadariError(f"{table.name}: the target {target} is missing in all {table.rows:,} rows; choose another --target")
+    known = y.drop_nulls()
+    distinct = known.n_unique()
+    if distinct == 1:
+        what = "is one class" if task == "classify" else "is constant"
+        raise SadariError(f"{table.name}: the target {target} {what} ({known[0]!r} in all {len(kept):,} rows); choose another --target")
+    if task == "classify" and distinct > max(MOST_CLASSES, len(kept) / 2):
+        raise SadariError(
+            f"{table.name}: the target {target} has {distinct:,} classes in {len(kept):,} rows, too many to learn; use --task regress or "
+            "choose another --target"
+        )
+    strata = known.rank("dense").to_numpy().astype(np.int64) if task == "classify" else None
+    official = int((kept >= table.rows - table.official_test).sum())
+    return split_rows(len(kept), seed, strata=strata, official_test=official).of(kept)
+
+
+def _in_memory(table: Table, learner: Learner, split: Split) -> tuple[TableSpec, list[Arrays]]:
+    frame = table.frame.collect()
+    train = frame[split.train]
+    for batch in train.iter_slices(_BATCH):
+        learner.update(batch)
+    spec = learner.finish()
+    parts = (frame[rows] for rows in (split.train, split.validation, split.test))
+    return spec, [Arrays(spec.encode(part, name=table.name), spec.encode_target(part, name=table.name)) for part in parts]
+
+
+def _streamed(table: Table, learner: Learner, split: Split, cache: Path | None) -> tuple[TableSpec, list[Arrays]]:
+    """Two passes over the rows in batches: one learns, one writes the features of each part to a raw file."""
+    part = np.full(table.rows, len(_PARTS), np.int8)
+    for number, rows in enumerate((split.train, split.validation, split.test)):
+        part[rows] = number
+    for start, batch in _batches(table):
+        learner.update(batch.filter(pl.Series(part[start : start + batch.height] == 0)))
+    spec = learner.finish()
+    folder = cache or _scratch()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(table, spec, part, folder)
+    except OSError as error:
+        raise SadariError(f"cannot write the features of {table.name} to {folder} ({error.strerror}); free some space") from error
+    sizes = [len(split.train), len(split.validation), len(split.test)]
+    return spec, [_mapped(folder, name, rows, spec) for name, rows in zip(_PARTS, sizes, strict=True)]
+
+
+def _batches(table: Table) -> Iterator[tuple[int, pl.DataFrame]]:
+    start = 0
+    for batch in table.frame.collect_batches(chunk_size=_BATCH, maintain_order=True, lazy=True):
+        yield start, batch
+        start += batch.height
+
+
+def _write(table: Table, spec: TableSpec, part: np.ndarray, folder: Path) -> None:
+    files = [(open(folder / f"{name}.features", "wb"), open(folder / f"{name}.targets", "wb")) for name in _PARTS]
+    try:
+        for start, batch in _batches(table):
+            here = part[start : start + batch.height]
+            batch, here = batch.filter(pl.Series(here < len(_PARTS))), here[here < len(_PARTS)]
+            features = spec.encode(batch, first_row=start + 1, name=table.name)
+            targets = spec.encode_target(batch, first_row=start + 1, name=table.name)
+            for number, (to_features, to_targets) in enumerate(files):
+                to_features.write(features[here == number].tobytes())
+                to_targets.write(targets[here == number].tobytes())
+    finally:
+        for pair in files:
+            for file in pair:
+                file.close()
+
+
+def _mapped(folder: Path, name: str, rows: int, spec: TableSpec) -> Arrays:
+    """Copy-on-write maps: torch takes only writable arrays, and nothing that is written reaches the file."""
+    features = np.memmap(folder / f"{name}.features", np.float32, "c", shape=(rows, spec.width))
+    kind = np.float32 if spec.classes is None else np.int64
+    return Arrays(features, np.memmap(folder / f"{name}.targets", kind, "c", shape=(rows,)))
+
+
+def _scratch() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="sadari-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

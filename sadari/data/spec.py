@@ -1,0 +1,226 @@
+"""How a raw table becomes numbers: learnt on the training rows, kept as JSON beside the weights, applied to any rows after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from sadari.data import readings
+from sadari.data.columns import ColumnSpec, as_number, as_text
+from sadari.errors import SadariError
+from sadari.lang import Note
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Shaped
+
+_BLOCK = 1 << 16  # rows encoded at once: 20 columns of them stay in the cache
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """The way from raw rows to features and from the target to model space, and back."""
+
+    task: str
+    """regress or classify."""
+    target: str
+    """The target's column."""
+    classes: tuple[str, ...] | None
+    """Class labels in sorted order, numbers by value; None for regress."""
+    target_center: float
+    """Regress: model space is (y - center) / scale, with log1p(y) for y if `log_target`."""
+    target_scale: float
+    log_target: bool
+    columns: tuple[ColumnSpec, ...]
+    """The columns that are used, in file order."""
+    notes: tuple[Note, ...] = ()
+    """What was found in the training rows, and what was left out."""
+
+    @property
+    def width(self) -> int:
+        """C, the number of features."""
+        return len(self.feature_names)
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """C names such as `age`, `sex=F`, `city=(rare)`, `age is missing`, `day: week sin`."""
+        return [name for column in self.columns for name in column.features]
+
+    @classmethod
+    def learn(
+        cls,
+        frame: pl.DataFrame | pl.LazyFrame,
+        target: str,
+        task: str,
+        *,
+        drop: Sequence[str] = (),
+        log_target: bool = False,
+    ) -> TableSpec:
+        """Learn from training rows only. Rows without a target are passed over.
+
+        Raises SadariError when the target cannot be predicted from them: constant, infinite, of one class, no features.
+        """
+        from sadari.data.learn import Learner
+
+        frame = frame.lazy() if isinstance(frame, pl.DataFrame) else frame
+        learner = Learner(dict(frame.collect_schema()), target, task, drop=drop, log_target=log_target)
+        for batch in frame.collect_batches(chunk_size=_BLOCK, maintain_order=True):
+            learner.update(batch)
+        return learner.finish()
+
+    def check(self, schema: Mapping[str, pl.DataType], name: str = "the rows", *, target: bool = False) -> None:
+        """Raise SadariError naming each column that is not there or can never hold what the run was trained on."""
+        wanted = [column.name for column in self.columns] + [self.target] * target
+        if absent := [column for column in wanted if column not in schema]:
+            raise SadariError(
+                f"{name} lacks column{'s' * (len(absent) > 1)}: {', '.join(absent)}; the run was trained with {', '.join(wanted)}"
+            )
+        wrong = [
+            f"{column.name} ({schema[column.name]}, trained on {column.kind})"
+            for column in self.columns
+            if column.values(schema[column.name]) is None
+        ]
+        if wrong:
+            raise SadariError(f"{name} has columns of another type: {', '.join(wrong)}; give them as they were in training")
+
+    def encode(self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows") -> Float32[np.ndarray, "N C"]:
+        """Features (N, C), C-contiguous. `first_row` and `name` say in an error where the rows come from.
+
+        Raises SadariError naming every column that is missing or of the wrong type, or the first cell that is no number or date.
+        """
+        self.check(frame.schema, name)
+        _refuse_unread(self.columns, frame, first_row, name)
+        out = np.zeros((frame.height, self.width), np.float32)
+        plan = list(_plan(self.columns, frame.schema))
+        expressions = [expression for _, _, found in plan for expression in found]
+        for start in range(0, frame.height, _BLOCK):
+            values = frame.slice(start, _BLOCK).select(expressions)
+            block = out[start : start + _BLOCK]
+            for first, category, found in plan:
+                names = [expression.meta.output_name() for expression in found]
+                if category:
+                    places = values[names[0]]
+                    rows = np.flatnonzero(places.is_not_null().to_numpy())
+                    block[rows, first + places.drop_nulls().to_numpy()] = 1.0
+                else:
+                    block[:, first : first + len(names)] = values.select(names).to_numpy()
+        return out
+
+    def encode_target(self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows") -> Shaped[np.ndarray, " N"]:
+        """Float32 in model space, or int64 class numbers (N,).
+
+        Raises SadariError for a target that is missing, no number, infinite, or a class that training never saw.
+        """
+        self.check(frame.schema, name, target=True)
+        values = target_values(frame, self.target, self.task, first_row, name)
+        if values.null_count():
+            row = first_row + int(values.is_null().to_numpy().argmax())
+            raise SadariError(f"{name} row {row:,} has no {self.target}; leave out the rows without a target")
+        if self.classes is None:
+            numbers = values.to_numpy().astype(np.float64)
+            if self.log_target:
+                if (numbers <= -1).any():
+                    raise SadariError(f"{name}: {self.target} goes down to {numbers.min():g}, and log1p needs more than -1; leave --log-target out")
+                numbers = np.log1p(numbers)
+            return ((numbers - self.target_center) / self.target_scale).astype(np.float32)
+        codes = values.cast(pl.Enum(self.classes), strict=False)
+        if codes.null_count():
+            odd = values.filter(codes.is_null())[0]
+            raise SadariError(
+                f"{name}: {self.target} has the class {odd!r}, which is in no training row; classes there: {', '.join(self.classes[:10])}"
+            )
+        return codes.to_physical().to_numpy().astype(np.int64)
+
+    def decode_target(self, values: np.ndarray) -> np.ndarray:
+        """Model space to the target's own units, in float64; any shape."""
+        own = np.asarray(values, np.float64) * self.target_scale + self.target_center
+        return np.expm1(own) if self.log_target else own
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "target": self.target,
+            "classes": None if self.classes is None else list(self.classes),
+            "target_center": self.target_center,
+            "target_scale": self.target_scale,
+            "log_target": self.log_target,
+            "columns": [column.to_json() for column in self.columns],
+            "notes": [note.to_json() for note in self.notes],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TableSpec:
+        """The spec that `to_json` wrote. Raises SadariError when the content is none."""
+        try:
+            return cls(
+                task=str(content["task"]),
+                target=str(content["target"]),
+                classes=None if content["classes"] is None else tuple(map(str, content["classes"])),
+                target_center=float(content["target_center"]),
+                target_scale=float(content["target_scale"]),
+                log_target=bool(content["log_target"]),
+                columns=tuple(ColumnSpec.from_json(column) for column in content["columns"]),
+                notes=tuple(Note.from_json(note) for note in content["notes"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SadariError(f"spec.json is no spec of a table ({type(error).__name__}: {error}); fit the run again") from error
+
+
+def target_values(frame: pl.DataFrame, target: str, task: str, first_row: int = 1, name: str = "the rows") -> pl.Series:
+    """The target as float64 (regress) or as text (classify), null where it is missing.
+
+    Raises SadariError for a type that cannot be a target, text among numbers, or an infinite value, naming its row.
+    """
+    column, dtype = pl.col(target), frame.schema[target]
+    values = as_number(column, dtype) if task == "regress" else as_text(column, dtype)
+    if values is None or dtype in (pl.Duration, pl.Time):
+        raise SadariError(f"{name}: the target {target} is {dtype}, which cannot be predicted by {task}; choose another --target")
+    read = frame.select(values.alias(target))[target]
+    if task == "regress":
+        given = frame[target] if dtype != pl.String else frame.select(readings.trimmed(column))[target]
+        lost = given.is_not_null() & read.is_null()
+        if dtype.is_float():
+            lost &= given.is_not_nan()
+        if lost.any():
+            row = int(lost.to_numpy().argmax())
+            kind = "is infinite" if dtype != pl.String else "is no number"
+            raise SadariError(
+                f"{name}: the target {target} {kind} in row {first_row + row:,} ({given[row]!r}); mend the value, or choose another --target"
+            )
+    return read
+
+
+def _plan(columns: Sequence[ColumnSpec], schema: Mapping[str, pl.DataType]) -> Iterator[tuple[int, bool, list[pl.Expr]]]:
+    """For each column: the place of its first feature, whether it is a category, and its expressions."""
+    first = 0
+    for column in columns:
+        yield first, column.kind == "category", column.encode(schema[column.name])
+        first += len(column.features)
+
+
+def _refuse_unread(columns: Sequence[ColumnSpec], frame: pl.DataFrame, first_row: int, name: str) -> None:
+    """Raise SadariError for the first cell of text in a column of numbers or dates that says neither."""
+    texts = [column for column in columns if column.kind != "category" and frame.schema[column.name] == pl.String]
+    if not texts:
+        return
+    infinite = r"(?i)^[+-]?(inf|infinity|\d[\d.]*e\+?\d+)$"
+    odd = frame.select(
+        (
+            readings.trimmed(pl.col(column.name)).str.contains(infinite).not_()
+            & column.values(pl.String()).is_null()  # type: ignore[union-attr]
+        )
+        .fill_null(False)
+        .alias(column.name)
+        for column in texts
+    )
+    for column in texts:
+        if odd[column.name].any():
+            row = int(odd[column.name].to_numpy().argmax())
+            raise SadariError(
+                f"{name}: column {column.name} row {first_row + row:,} is {frame[column.name][row]!r}, and the run was trained on a "
+                f"{column.kind} there; mend the value, or leave it empty"
+            )

@@ -1,0 +1,263 @@
+"""A table as it lies on disk: CSV, TSV, gzip, Parquet, a built-in set or a polars frame, opened lazily with typed columns."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from sadari.data import delimited, readings
+from sadari.data.delimited import Delimited
+from sadari.data.readings import READINGS, Reading
+from sadari.errors import SadariError
+from sadari.lang import Note
+
+TEXTS = {
+    "stray": (
+        "column `{column}` is text, though all but {odd} of {rows:,} values are numbers; the first that is not is {value} (row {row:,})",
+        "`{column}` 열은 {rows:,}개 값 중 {odd}개를 빼면 모두 수이지만 글로 다룹니다. 수가 아닌 첫 값은 {row:,}행의 {value}입니다",
+    ),
+    "month first": (
+        "column `{column}`: dates such as {value} are read month first; day first would fit as well",
+        "`{column}` 열: {value} 같은 날짜를 월/일 순서로 읽었습니다. 일/월 순서로도 읽힙니다",
+    ),
+}
+
+# Bytes of memory that a prepared table takes at its peak for each byte of the file, measured by benchmarks/stream.py.
+_GROWTH = 6.0
+_SAMPLE = 1000
+_OTHER = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook; save the sheet as CSV, or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
+    b"\x89PNG": "a picture; a table is CSV, TSV or Parquet",
+    b"%PDF": "a PDF; a table is CSV, TSV or Parquet",
+    b"SQLi": "an SQLite database; export the table as CSV",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive; unpack it first",
+    b"7z\xbc\xaf": "a 7-Zip archive; unpack it first",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with named, typed columns."""
+
+    name: str
+    """What to call it: a file's name, or a built-in's."""
+    source: str
+    """What opens it again: a path made absolute, or a built-in's name; empty for a frame in memory."""
+    frame: pl.LazyFrame
+    """The rows in file order."""
+    schema: dict[str, pl.DataType]
+    """Names and types of the columns."""
+    rows: int
+    fingerprint: str
+    """Hexadecimal digest of the raw content: the same for the same content."""
+    streamed: bool
+    """Larger than the memory budget: `frame` is never collected whole."""
+    target: str | None = None
+    """A built-in's own target."""
+    task: str | None = None
+    """A built-in's own task."""
+    licence: str = ""
+    official_test: int = 0
+    """How many of the last rows are the data set's own test split."""
+    notes: tuple[Note, ...] = ()
+    """What was remarkable in reading it."""
+
+
+def open_table(
+    source: str | Path | pl.DataFrame, *, memory: int = 2 << 30, types: Mapping[str, pl.DataType] | None = None
+) -> Table:
+    """Open a file (CSV, TSV, either gzipped, Parquet), a built-in by name, or a frame. A path wins over a name.
+
+    Text files may be in UTF-8, UTF-16 with a mark, or CP949/EUC-KR, separated by comma, semicolon, tab or bar. Every
+    column's type is found from all of its rows, except those in `types`: String there leaves a column as it is written.
+    A table that would take more than `memory` bytes is marked to be streamed.
+    Raises SadariError for anything that is not such a table, naming the file, what is wrong and what to do.
+    """
+    if isinstance(source, pl.DataFrame):
+        return _framed(source, "frame", memory)
+    path = Path(source).expanduser()
+    try:
+        if path.exists():
+            return _open_path(path, memory, types or {})
+        if path.is_symlink():
+            raise SadariError(f"{path} links to {path.readlink()}, which is not there; mend the link or name the file itself")
+    except PermissionError as error:
+        raise SadariError(f"{path} may not be read (permission denied); change its rights or copy it") from error
+    except OSError as error:
+        raise SadariError(f"{str(path)[:200]} cannot be read ({error.strerror or error}); check the path") from error
+    return _open_name(str(source), memory)
+
+
+def _open_name(name: str, memory: int) -> Table:
+    from sadari.data.builtin import BUILTIN, open_builtin
+
+    if "://" in name:
+        raise SadariError(f"{name} is an address; download the file first and name the copy")
+    if name not in BUILTIN:
+        tables = [entry.name for entry in BUILTIN.values() if entry.kind == "table"]
+        near = get_close_matches(name, BUILTIN, n=1, cutoff=0.6)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise SadariError(f"{name!r} is neither a file nor built-in data{meant} (built in: {', '.join(tables)})")
+    frame, entry = open_builtin(name)
+    table = _framed(frame, name, memory)
+    return Table(
+        name, name, table.frame, table.schema, table.rows, table.fingerprint, table.streamed,
+        entry.target, entry.task, entry.licence, entry.official_test,
+    )  # fmt: skip
+
+
+def _open_path(path: Path, memory: int, types: Mapping[str, pl.DataType]) -> Table:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise SadariError(f"{path} is a folder; name one file: CSV, TSV or Parquet")
+    if not stat.S_ISREG(mode):
+        raise SadariError(f"{path} is a pipe or a device, not a file; save the rows in a file first")
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    for start, what in _OTHER.items():
+        if magic.startswith(start):
+            raise SadariError(f"{path} is {what}")
+    if magic == b"PAR1" or path.suffix.lower() in (".parquet", ".pq"):
+        return _open_parquet(path, memory)
+    return _open_text(path, memory, types)
+
+
+def _open_parquet(path: Path, memory: int) -> Table:
+    try:
+        frame = pl.scan_parquet(path, glob=False)
+        schema = dict(frame.collect_schema())
+        rows = frame.select(pl.len()).collect().item()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SadariError(f"{path} is no readable Parquet file ({_first_line(error)}); write it again") from error
+    if not schema or not rows:
+        raise SadariError(f"{path} has {len(schema)} columns and {rows} rows; a table needs both")
+    digest = _sha256(path)
+    size = rows * sum(64 if dtype == pl.String else 16 for dtype in schema.values())
+    return Table(path.name, str(path.resolve()), frame, schema, rows, digest, size > memory)
+
+
+def _open_text(path: Path, memory: int, types: Mapping[str, pl.DataType]) -> Table:
+    file = delimited.survey(path)
+    streamed = file.bytes * _GROWTH > memory
+    raw = pl.scan_csv(
+        file.text, separator=file.separator, infer_schema=False, new_columns=file.names, null_values=list(readings.MISSING), glob=False
+    )
+    try:
+        raw = raw if streamed else raw.collect().lazy()
+        rows = raw.select(pl.len(), pl.col(file.names[-1]).null_count().alias("gaps")).collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        raise _malformed(file, error) from error
+    count, gaps = rows.row(0)
+    count -= file.blank if len(file.names) > 1 else 0  # polars skips blank lines itself where there is one column
+    if count < 1:
+        raise SadariError(f"{path} has a line of column names and no rows below it; a table needs rows")
+    _refuse_ragged(file, gaps > file.blank)
+    raw = raw.head(count) if file.blank else raw
+    chosen, notes = _choose(raw, file, types)
+    frame = raw.select(reading.read(pl.col(name)).alias(name) for name, reading in chosen.items())
+    frame = frame if streamed else frame.collect().lazy()
+    schema = {name: reading.dtype for name, reading in chosen.items()}
+    return Table(path.name, str(path.resolve()), frame, schema, count, file.sha256, streamed, notes=tuple(notes))
+
+
+def _refuse_ragged(file: Delimited, gaps: bool) -> None:
+    """Find rows with too few fields, which polars fills with gaps in silence; only where the last column has gaps."""
+    counted = not file.quoted and file.separators == (len(file.names) - 1) * (file.lines - file.blank)
+    if gaps and not counted and (place := delimited.ragged(file)):
+        raise _uneven(file, place)
+
+
+def _uneven(file: Delimited, place: tuple[int, int]) -> SadariError:
+    line, fields = place
+    return SadariError(
+        f"{file.path} line {line:,} has {fields} fields, the header has {len(file.names)}; mend the line (quote a field that holds "
+        f"{file.separator!r})"
+    )
+
+
+def _malformed(file: Delimited, error: Exception) -> SadariError:
+    """What polars' error means, with the line that it does not name."""
+    if line := delimited.unclosed(file):
+        return SadariError(f'{file.path} line {line:,} opens a quote (") that is never closed; close it, or double it: ""')
+    if place := delimited.ragged(file):
+        return _uneven(file, place)
+    return SadariError(f"{file.path} cannot be read as rows separated by {file.separator!r} ({_first_line(error)})")
+
+
+def _choose(raw: pl.LazyFrame, file: Delimited, types: Mapping[str, pl.DataType]) -> tuple[dict[str, Reading], list[Note]]:
+    """The reading of every column: the first that reads all of its cells, looked for in a sample, then held to all rows."""
+    sample = raw.head(_SAMPLE).collect(engine="streaming")
+    candidates: dict[str, list[Reading]] = {}
+    offered = READINGS + ((readings.COMMA,) if file.separator == ";" else ())
+    for name in file.names:
+        cells = sample[name].drop_nulls().to_frame("cell")
+        wanted = types.get(name)
+        if wanted == pl.String:
+            candidates[name] = []
+        elif cells.is_empty():
+            candidates[name] = list(offered)
+        else:
+            fits = cells.select(reading.read(pl.col("cell")).is_null().sum().alias(reading.name) for reading in offered).row(0)
+            candidates[name] = [reading for reading, odd in zip(offered, fits, strict=True) if odd == 0]
+    chosen, notes = dict.fromkeys(file.names, readings.TEXT), []
+    for name, failures in _failures(raw, candidates).items():
+        fits = [reading for reading, odd in zip(candidates[name], failures, strict=True) if odd == 0]
+        if fits:
+            chosen[name] = fits[0]
+    return chosen, notes
+
+
+def _failures(raw: pl.LazyFrame, candidates: Mapping[str, list[Reading]]) -> dict[str, list[int]]:
+    """For each column, how many cells each of its candidate readings cannot read."""
+    asked = {name: found for name, found in candidates.items() if found}
+    if not asked:
+        return {}
+    tests = [
+        (pl.col(name).is_not_null() & reading.read(pl.col(name)).is_null()).sum().alias(f"{place} {name}")
+        for name, found in asked.items()
+        for place, reading in enumerate(found)
+    ]
+    counts = raw.select(tests).collect(engine="streaming").row(0)
+    result, at = {}, 0
+    for name, found in asked.items():
+        result[name] = list(counts[at : at + len(found)])
+        at += len(found)
+    return result
+
+
+def _framed(frame: pl.DataFrame, name: str, memory: int) -> Table:
+    if frame.is_empty():
+        raise SadariError(f"{name} has {frame.width} columns and {frame.height} rows; a table needs both")
+    streamed = frame.estimated_size() > memory
+    return Table(name, "", frame.lazy(), dict(frame.schema), frame.height, fingerprint(frame), streamed)
+
+
+def fingerprint(frame: pl.DataFrame) -> str:
+    """A digest of names, types and values that does not depend on how polars lays out memory."""
+    digest = hashlib.sha256()
+    for column in frame:
+        digest.update(f"{column.name}\0{column.dtype}\0".encode())
+        digest.update(np.packbits(column.is_null().to_numpy()).tobytes())
+        if column.dtype.is_numeric() and not column.dtype.is_decimal():
+            digest.update(column.fill_null(0).to_numpy().tobytes())
+        else:
+            text = column.to_list() if column.dtype.is_nested() else column.cast(pl.String, strict=False).fill_null("").to_list()
+            digest.update("\0".join(map(str, text)).encode())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
