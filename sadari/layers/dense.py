@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +39,16 @@ class DenseNetwork(Protocol):
     answer is output(h), plus direct(x) where `direct` is a layer.
     """
 
-    config: DenseConfig
-    hidden: nn.ModuleList
-    output: nn.Linear
-    direct: nn.Linear | None
-    residual: bool
+    @property
+    def config(self) -> DenseConfig: ...
+    @property
+    def hidden(self) -> nn.ModuleList: ...
+    @property
+    def output(self) -> nn.Linear: ...
+    @property
+    def direct(self) -> nn.Linear | None: ...
+    @property
+    def residual(self) -> bool: ...
 
 
 def check_config(config: DenseConfig) -> None:
@@ -59,46 +64,47 @@ def check_config(config: DenseConfig) -> None:
 
 
 def laws(model: DenseNetwork) -> dict[str, tuple[str, float]]:
-    """The law of each parameter at birth: name -> ("normal", deviation), ("uniform", bound) or ("zero", 0).
+    """The law of each parameter at birth: name -> (law, standard deviation).
 
     | parameter        | law                               | why                                             |
     |------------------|-----------------------------------|-------------------------------------------------|
-    | hidden.i.weight  | normal, gain / sqrt(fan-in)       | relu family: level variance (He 2015)       |
-    |                  | normal, gain * sqrt(2 / (in+out)) | tanh, sigmoid, linear (Glorot & Bengio 2010)    |
+    | hidden.0.weight  | normal, 0.5 / sqrt(C)             | starts smooth: features are standardised, and a |
+    |                  |                                   | large first layer memorises before it learns    |
+    | hidden.0.bias    | bend, -w x0 with x0 normal (0.5)  | each unit bends at a point x0 amid the data; at |
+    |                  |                                   | zero, one feature's bends all sit at its mean   |
+    | hidden.i.weight  | normal, gain / sqrt(D)            | relu family: level variance (He 2015)           |
+    |                  | normal, gain * sqrt(2 / (D + D))  | tanh, sigmoid, linear (Glorot & Bengio 2010)    |
     | .. on a residual | the same / (L - 1)                | the L - 1 branches sum to a factor, whatever L  |
-    | hidden.0.bias    | uniform in +-gain                 | bends spread over standardised features; at     |
-    |                  |                                   | zero, all bends of one feature sit at its mean  |
     | hidden.i.bias    | zero                              |                                                 |
     | output.weight    | normal, 0.1 / sqrt(D)             | first answers near zero, the target's mean      |
     | output.bias      | zero                              |                                                 |
     | direct.weight    | zero                              | adds only what descent asks of it               |
     """
     activation = find_activation(model.config.activation)
-    table: dict[str, tuple[str, float]] = {}
-    branches = len(model.hidden) - 1
-    for i, layer in enumerate(model.hidden):
-        assert isinstance(layer, nn.Linear)
-        fan_in, fan_out = layer.in_features, layer.out_features
-        fan = fan_in if activation.law == "he" else (fan_in + fan_out) / 2
-        scale = 1 / branches if model.residual and i > 0 else 1.0
-        table[f"hidden.{i}.weight"] = ("normal", scale * activation.gain / math.sqrt(fan))
-        table[f"hidden.{i}.bias"] = ("uniform", activation.gain) if i == 0 else ("zero", 0.0)
-    table["output.weight"] = ("normal", 0.1 / math.sqrt(model.output.in_features))
-    table["output.bias"] = ("zero", 0.0)
+    first = cast(nn.Linear, model.hidden[0])
+    inputs, width, branches = first.in_features, model.config.width, len(model.hidden) - 1
+    table = {"hidden.0.weight": ("normal", 0.5 / math.sqrt(inputs)), "hidden.0.bias": ("bend", 0.5)}
+    for i in range(1, len(model.hidden)):
+        # between layers of equal width He's fan-in and Glorot's mean of fan-in and fan-out are the same
+        scale = activation.gain / math.sqrt(width) / (branches if model.residual else 1)
+        table[f"hidden.{i}.weight"], table[f"hidden.{i}.bias"] = ("normal", scale), ("zero", 0.0)
+    table["output.weight"], table["output.bias"] = ("normal", 0.1 / math.sqrt(width)), ("zero", 0.0)
     if model.direct is not None:
         table["direct.weight"] = ("zero", 0.0)
     return table
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, generator: torch.Generator | None = None) -> None:
+def initialise(model: DenseNetwork, generator: torch.Generator | None = None) -> None:
     """Draw every parameter by its law from `generator`, or from torch's global one (`torch.manual_seed`)."""
-    table = laws(model)  # type: ignore[arg-type]
-    for name, parameter in model.named_parameters():
-        law, scale = table[name]
+    table = laws(model)
+    for name, parameter in cast(nn.Module, model).named_parameters():
+        law, deviation = table[name]
         if law == "normal":
-            parameter.normal_(0.0, scale, generator=generator)
-        elif law == "uniform":
-            parameter.uniform_(-scale, scale, generator=generator)
+            parameter.normal_(0.0, deviation, generator=generator)
+        elif law == "bend":
+            weight = cast(nn.Linear, model.hidden[0]).weight
+            point = torch.empty_like(weight).normal_(generator=generator)
+            parameter.copy_(-(weight * point).sum(1))
         else:
             parameter.zero_()

@@ -22,7 +22,8 @@ from sadari.errors import SadariError
 from sadari.layers.activations import Activation, find_activation
 from sadari.layers.dense import DenseNetwork
 
-WORKSPACES = 4  # batch sizes whose buffers are kept: training and evaluation, and the odd last of each
+WORKSPACES = 8  # batch sizes whose buffers are kept: training and evaluation, and the odd last of each
+BLOCK = 1 << 18  # hidden values of an evaluation block, 1 MiB a layer: so they stay in second-level cache
 THREADS_PAY = 10_000_000  # multiply-adds of a forward pass from which a second thread earns its hand-over
 
 
@@ -98,7 +99,7 @@ class _Workspace:
 
 
 class Stack(nn.Module):
-    """K networks of one architecture in one flat parameter (K, P): made by `of`, written back by `unstack`."""
+    """K networks of one architecture, weights in one flat parameter (K, P); `unstack` gives them back."""
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ class Stack(nn.Module):
 
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> Stack:
-        """Stack networks of one class, config and size; SadariError when they differ or have no dense chain."""
+        """Stack networks of one class, config and size; SadariError when they differ or are no such chain."""
         if not models:
             raise SadariError("no models to stack; give at least one")
         for model in models:
@@ -203,9 +204,14 @@ class Stack(nn.Module):
     def forward(self, features: Float[Tensor, "... B C"]) -> Float[Tensor, "K B O"]:
         """The members' answers, dropout only while training. No graph is recorded: train by `gradients`."""
         x = self._batched(features, 2)
-        space = self._workspace(x.shape[-2])
-        self._forward(x, space, self.training and self.dropout > 0)
-        return space.output.clone().view(self.members, -1, self.outputs)
+        blocks = x.split(max(BLOCK // (self.members * self.width), 1), dim=-2)
+        answers = []
+        for block in blocks:
+            space = self._workspace(block.shape[-2])
+            self._forward(block, space, self.training and self.dropout > 0)
+            answers.append(space.output.clone())
+        answer = torch.cat(answers, dim=-2)  # (B, O) or (K, B, O)
+        return answer.unsqueeze(0) if self.members == 1 else answer
 
     def gradients(
         self, features: Float[Tensor, "... B C"], targets: Shaped[Tensor, "... B"], loss: Loss
