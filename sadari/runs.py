@@ -63,7 +63,7 @@ class Run:
     @property
     def notes(self) -> list[Note]:
         """What was said about the data and the fit."""
-        return [*self.spec.notes, *map(Note.from_json, self.result["notes"])]
+        return [Note.from_json(note) for note in self.result["notes"]]
 
     @classmethod
     def load(cls, path: str | Path) -> Run:

@@ -15,7 +15,7 @@ import torch
 from sadari.data.prepare import prepare
 from sadari.losses import make_loss
 
-from sadari.fit import can_solve, fit, tensors
+from sadari.fitting import can_solve, fit, tensors
 from sadari.ladder import LADDERS, Ladder, Rung
 from sadari.runs import Run
 from sadari.tasks import TableTask, build

@@ -176,7 +176,8 @@ def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watche
     facts["seconds"] = time.perf_counter() - began
     validation = plan.task.evaluate(network, tensors(plan.prepared.validation))
     facts["validation_loss"] = validation.item()
-    result = save_result(folder, save_weights(network, folder / WEIGHTS), notes, **facts)
+    checksum = save_weights(network, folder / WEIGHTS)
+    result = save_result(folder, checksum, [*plan.prepared.notes, *notes], **facts)
     return Run(folder, plan.config, result, plan.prepared.spec, network.eval(), plan.task)
 
 
