@@ -28,8 +28,9 @@ from torch.nn import functional
 
 from sadari.errors import SadariError
 
+# Where exp goes on as its tangent: a rate or a precision over e^30 = 1e13 means nothing, and must not
+# overflow.
 STEEPEST = 30.0
-"""Where exp goes on as its tangent: a rate or precision over e^30 = 1e13 means nothing, and must not overflow."""
 
 
 class Loss:
