@@ -1,0 +1,141 @@
+"""A network and its loss's prediction as ONNX nodes: traced by torch.fx, each operation found in one table.
+
+torch.onnx would do it too, but needs a package more, takes seconds and prints warnings; what the rungs of a
+table are made of fits on this page. An operation that is not in the table is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from sadari.errors import SadariError
+from sadari.export.graph import Graph
+from sadari.losses import Loss
+
+
+class _Whole(nn.Module):
+    """From features to what the loss makes of the output: a number in model space, or probabilities."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.loss.predict(self.model(features))
+
+
+def convert(graph: Graph, model: nn.Module, loss: Loss, features: str) -> str:
+    """Add the nodes that turn `features` (N, C) into predictions; returns them, float (N,) or (N, classes).
+
+    Raises SadariError for a model with an operation that has no translation.
+    """
+    traced = fx.symbolic_trace(_Whole(model.eval(), loss).eval())
+    modules = dict(traced.named_modules())
+    values: dict[fx.Node, Any] = {}
+
+    def value(argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return values[argument]
+        return type(argument)(map(value, argument)) if isinstance(argument, tuple | list) else argument
+
+    for node in traced.graph.nodes:
+        arguments, options = value(node.args), {key: value(given) for key, given in node.kwargs.items()}
+        if node.op == "placeholder":
+            values[node] = features
+        elif node.op == "get_attr":
+            values[node] = _tensor(graph, operator.attrgetter(node.target)(traced))
+        elif node.op == "output":
+            return arguments[0]
+        else:
+            target = modules[node.target] if node.op == "call_module" else node.target
+            values[node] = _translate(graph, target, arguments, options)
+    raise AssertionError("torch.fx gives every graph an output")
+
+
+def _translate(graph: Graph, target: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    translate = MODULES.get(type(target)) if isinstance(target, nn.Module) else FUNCTIONS.get(target)
+    if translate is None:
+        name = type(target).__name__ if isinstance(target, nn.Module) else getattr(target, "__name__", target)
+        raise SadariError(
+            f"this run cannot be exported to ONNX: its model uses {name}, which has no translation yet"
+        )
+    if isinstance(target, nn.Module):
+        return translate(graph, target, *arguments, **options)
+    return translate(graph, *arguments, **options)
+
+
+def _tensor(graph: Graph, value: Tensor) -> str:
+    return graph.constant(value.detach().numpy())
+
+
+def _either(graph: Graph, value: Any) -> str:
+    """A value of the graph, or a plain number as a constant."""
+    return value if isinstance(value, str) else graph.constant(np.array(value, np.float32))
+
+
+def _linear(graph: Graph, layer: nn.Linear, x: str) -> str:
+    bias = [] if layer.bias is None else [_tensor(graph, layer.bias)]
+    return graph.add("Gemm", x, _tensor(graph, layer.weight), *bias, transB=1)
+
+
+def _gelu(graph: Graph, layer: nn.GELU, x: str) -> str:
+    """x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2; ONNX has it as an operator only from opset 20 on."""
+    if layer.approximate != "none":
+        raise SadariError(
+            f"gelu in its {layer.approximate} form has no translation to ONNX yet; use the exact one"
+        )
+    half = graph.add("Erf", graph.add("Mul", x, _either(graph, 0.5**0.5)))
+    return graph.add(
+        "Mul", graph.add("Mul", x, _either(graph, 0.5)), graph.add("Add", half, _either(graph, 1.0))
+    )
+
+
+def _select(graph: Graph, x: str, index: Any) -> str:
+    """x[..., k]: one column of the last axis."""
+    if not (isinstance(index, tuple) and index[0] is Ellipsis and isinstance(index[1], int)):
+        raise SadariError(f"this run cannot be exported to ONNX: [{index}] has no translation yet")
+    return graph.add("Gather", x, graph.constant(np.array(index[1])), axis=-1)
+
+
+def _one(op: str) -> Callable[..., str]:
+    return lambda graph, x: graph.add(op, x)
+
+
+def _two(op: str) -> Callable[..., str]:
+    return lambda graph, x, y: graph.add(op, _either(graph, x), _either(graph, y))
+
+
+def _of(op: str) -> Callable[..., str]:
+    return lambda graph, layer, x: graph.add(op, x)
+
+
+MODULES: dict[type[nn.Module], Callable[..., str]] = {
+    nn.Linear: _linear,
+    nn.ReLU: _of("Relu"),
+    nn.Tanh: _of("Tanh"),
+    nn.Sigmoid: _of("Sigmoid"),
+    nn.GELU: _gelu,
+    nn.SiLU: lambda graph, layer, x: graph.add("Mul", x, graph.add("Sigmoid", x)),
+    nn.LeakyReLU: lambda graph, layer, x: graph.add("LeakyRelu", x, alpha=layer.negative_slope),
+    nn.Identity: lambda graph, layer, x: x,
+    nn.Dropout: lambda graph, layer, x: x,  # in use, nothing is dropped
+}
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys((operator.add, torch.add, "add"), _two("Add")),
+    **dict.fromkeys((operator.sub, torch.sub, "sub"), _two("Sub")),
+    **dict.fromkeys((operator.mul, torch.mul, "mul"), _two("Mul")),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), _one("Neg")),
+    **dict.fromkeys((torch.exp, "exp"), _one("Exp")),
+    "clamp": lambda graph, x, max: graph.add("Min", x, _either(graph, max)),
+    **dict.fromkeys((torch.sigmoid, "sigmoid"), _one("Sigmoid")),
+    **dict.fromkeys((torch.softmax, "softmax"), lambda graph, x, dim: graph.add("Softmax", x, axis=dim)),
+    torch.cat: lambda graph, values, dim=0: graph.add("Concat", *values, axis=dim),
+    operator.getitem: _select,
+}
