@@ -68,9 +68,9 @@ def laws(model: DenseNetwork) -> dict[str, tuple[str, float]]:
 
     | parameter        | law                               | why                                             |
     |------------------|-----------------------------------|-------------------------------------------------|
-    | hidden.0.weight  | normal, 0.5 / sqrt(C)             | starts smooth: features are standardised, and a |
-    |                  |                                   | large first layer memorises before it learns    |
-    | hidden.0.bias    | bend, -w x0 with x0 normal (0.5)  | each unit bends at a point x0 amid the data; at |
+    | hidden.0.weight  | normal, sqrt(0.5 / C)             | with the bias, w (x - x0) has variance 1 over   |
+    |                  |                                   | standardised features                           |
+    | hidden.0.bias    | bend, -w x0 with x0 normal        | each unit bends at a point x0 amid the data; at |
     |                  |                                   | zero, one feature's bends all sit at its mean   |
     | hidden.i.weight  | normal, gain / sqrt(D)            | relu family: level variance (He 2015)           |
     |                  | normal, gain * sqrt(2 / (D + D))  | tanh, sigmoid, linear (Glorot & Bengio 2010)    |
@@ -83,7 +83,10 @@ def laws(model: DenseNetwork) -> dict[str, tuple[str, float]]:
     activation = find_activation(model.config.activation)
     first = cast(nn.Linear, model.hidden[0])
     inputs, width, branches = first.in_features, model.config.width, len(model.hidden) - 1
-    table = {"hidden.0.weight": ("normal", 0.5 / math.sqrt(inputs)), "hidden.0.bias": ("bend", 0.5)}
+    table = {
+        "hidden.0.weight": ("normal", math.sqrt(0.5 / inputs)),
+        "hidden.0.bias": ("bend", math.sqrt(0.5)),
+    }
     for i in range(1, len(model.hidden)):
         # between layers of equal width He's fan-in and Glorot's mean of fan-in and fan-out are the same
         scale = activation.gain / math.sqrt(width) / (branches if model.residual else 1)

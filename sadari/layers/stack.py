@@ -24,30 +24,17 @@ from sadari.layers.dense import DenseNetwork
 
 WORKSPACES = 8  # batch sizes whose buffers are kept: training and evaluation, and the odd last of each
 BLOCK = 1 << 18  # hidden values of an evaluation block, 1 MiB a layer: so they stay in second-level cache
-THREADS_PAY = 10_000_000  # multiply-adds of a forward pass from which a second thread earns its hand-over
 
 
 class Loss(Protocol):
     """What the stack asks of a loss (sadari.losses)."""
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor: ...
-    def gradient(self, output: Tensor, target: Tensor) -> Tensor: ...
+    def value_and_gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 def stackable(model: nn.Module) -> bool:
     """Whether `Stack` can train this model: a chain of dense layers (shallow, deep, deep-skip)."""
     return isinstance(model, DenseNetwork)
-
-
-def best_threads(multiply_adds: int, available: int) -> int:
-    """Threads for a step whose forward pass does so many multiply-adds: one while handing over costs more
-    than it wins.
-
-    Measured with 50-100-1, 50-100-100-1 and a deep-skip of four layers, K of 1 and 10, batches of 32 and 200:
-    two threads took 1.03 to 1.6 times as long below 7 million multiply-adds, and 0.95 to 0.73 times from 10
-    million on.
-    """
-    return available if multiply_adds >= THREADS_PAY else 1
 
 
 class _Layer:
@@ -112,7 +99,6 @@ class Stack(nn.Module):
         self.layers, self.width = len(first.hidden), first.config.width
         self.outputs: int = first.output.out_features
         self.shapes = {name: value.shape for name, value in first.named_parameters()}
-        self.macs = self.members * sum(shape.numel() for shape in self.shapes.values() if len(shape) == 2)
         self.generator: torch.Generator | None = None  # draws the dropout masks; None is torch's global one
         with torch.no_grad():
             rows = [nn.utils.parameters_to_vector(model.parameters()) for model in models]
@@ -228,8 +214,8 @@ class Stack(nn.Module):
         self._forward(x, space, drop)
         inputs = space.below
         # 2. the loss and its derivative, the mean's 1 / B counted in
-        values = loss(space.output, y).mean(-1)
-        g = torch.mul(loss.gradient(space.output, y), 1 / rows, out=space.output_delta)  # (B, O)
+        values, slopes = loss.value_and_gradient(space.output, y)
+        g = torch.mul(slopes, 1 / rows, out=space.output_delta)  # (B, O)
         # 3. the output layer and the direct connection
         layer = self._output
         multiply(space.output_transposed, inputs[-1], out=layer.weight_gradient)
@@ -249,7 +235,7 @@ class Stack(nn.Module):
                 multiply_add(delta, branch, layer.weight, out=delta)
             elif i > 0:
                 multiply(branch, layer.weight, out=delta)
-        return values.view(self.members)
+        return values.mean(-1).view(self.members)
 
     @torch.no_grad()
     def unstack(self) -> list[nn.Module]:
