@@ -1,0 +1,123 @@
+"""The command line: one verb a file, imported when it is asked for, so that `--help` never waits for torch.
+
+Exit codes: 0 done, 2 the person can mend it (one line says how), 1 a fault of ours, 130 interrupted, 141 the
+reader of the pipe went away.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import pairwise
+
+from cyclopts import App, CycloptsError
+
+from sadari.cli import say
+from sadari.errors import SadariError
+from sadari.lang import Lang, default_lang, pick
+
+VERBS = {
+    "climb": "Train every rung of a ladder on your data and say how far up is worth it.",
+    "fit": "Train one rung on your data.",
+    "predict": "Use a trained rung on new rows.",
+    "look": "Open a trained rung up: curves, regions, weights, calibration and more.",
+    "export": "Write a trained rung in a format that other software reads.",
+    "rungs": "Show every ladder, and why each rung was invented.",
+    "data": "Show the bundled data sets, or look into one.",
+}
+TEXTS = {
+    "start": (
+        """Sadari {version}: how far up do you need to climb?
+
+  sadari climb diabetes                  every rung on a bundled table, and which one is worth it
+  sadari climb table.csv --target price  the same on a table of yours
+  sadari rungs                           what the rungs are, and why each was invented
+
+All verbs: sadari --help""",
+        """사다리 {version}: 어디까지 올라가야 할까요?
+
+  sadari climb diabetes                  내장 표에서 모든 단을 훈련하고, 어느 단이 값어치를 하는지 알려 줍니다
+  sadari climb table.csv --target price  같은 일을 내 표에서
+  sadari rungs                           어떤 단이 있고, 각 단은 왜 생겨났는지
+
+모든 명령: sadari --help""",
+    ),
+    "interrupted": (
+        "interrupted; nothing was left half-written",
+        "중단되었습니다. 반쯤 쓰인 파일은 없습니다",
+    ),
+    "fault": (
+        "{kind}: {message} -- this is a fault of Sadari; SADARI_TRACE=1 shows where it happened",
+        "{kind}: {message} -- 사다리의 결함입니다. SADARI_TRACE=1을 주면 일어난 곳이 보입니다",
+    ),
+}
+
+
+def make_app() -> App:
+    """The verbs with their help; a verb's own file is read when the verb is called."""
+    app = App(
+        name="sadari",
+        help="Climb from a line to deep networks on your own data, and learn how far up is worth it.",
+        help_epilogue="sadari VERB --help explains a verb; sadari fit RUNG --help shows a rung's settings.",
+        help_format="plaintext",
+        version=lambda: f"sadari {version('sadari')}",
+        result_action="return_value",
+        print_error=False,
+        exit_on_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    app.default(_start)
+    for order, (verb, text) in enumerate(VERBS.items()):
+        app.command(f"sadari.cli.{verb}:{verb}", name=verb, help=text, sort_key=order)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a column named in Hangul must not break a terminal that has none
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; no exception leaves, unless SADARI_TRACE asks for it."""
+    from sadari.cli.mistakes import explain
+
+    lang = _lang_of(arguments)
+    try:
+        make_app()(arguments)
+        sys.stdout.flush()
+        return 0
+    except SadariError as error:
+        say.error(str(error), lang)
+        return 2
+    except CycloptsError as error:
+        say.error(explain(error, VERBS), lang)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        say.aside(str(interrupt) or pick(TEXTS, "interrupted", lang))
+        return 130
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python complains once more at exit
+        return 141
+    except Exception as error:
+        if os.environ.get("SADARI_TRACE"):
+            raise
+        say.error(pick(TEXTS, "fault", lang, kind=type(error).__name__, message=error), lang)
+        return 1
+
+
+def _start() -> None:
+    print(pick(TEXTS, "start", default_lang(), version=version("sadari")))
+
+
+def _lang_of(arguments: list[str]) -> Lang:
+    """The language of errors, known before the arguments are read in earnest."""
+    words = " ".join(arguments).replace("--lang=", "--lang ").split()
+    asked = {value for flag, value in pairwise(words) if flag == "--lang"}
+    return "ko" if "ko" in asked else "en" if "en" in asked else default_lang()

@@ -1,0 +1,128 @@
+"""`sadari fit RUNG DATA`: train one rung. Each rung is a command with its own settings in its help."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+from sadari.cli import say
+from sadari.cli.known import loop_settings, rungs_here, settings_of
+from sadari.cli.options import (
+    LOOP,
+    RUNG,
+    BudgetOption,
+    DataArgument,
+    DropOption,
+    LangOption,
+    LogTargetOption,
+    LossOption,
+    OutOption,
+    PlanOption,
+    QuietOption,
+    SeedOption,
+    TargetOption,
+    TaskOption,
+    TrackerOption,
+    whole,
+)
+from sadari.cli.settings import option, with_options
+from sadari.lang import default_lang
+
+TEXTS = {
+    "plan only": (
+        "nothing was trained; leave --plan out to train",
+        "아무것도 훈련하지 않았습니다. 훈련하려면 --plan을 빼세요",
+    ),
+    "fitted": (
+        "{rung}: {loss} loss {value:.4g} on the validation rows, {seconds:.1f} s; next: sadari look {path}",
+        "{rung}: 검증 행의 {loss} 손실 {value:.4g}, {seconds:.1f}초. 다음: sadari look {path}",
+    ),
+}
+
+
+def fit_rung(
+    rung: str,
+    data: DataArgument,
+    /,
+    *,
+    target: TargetOption = None,
+    task: TaskOption = None,
+    drop: DropOption = (),
+    log_target: LogTargetOption = False,
+    loss: LossOption = None,
+    smoothing: Annotated[
+        float | None, Parameter(help="Label smoothing of the class losses, from 0 to 1.", group=LOOP)
+    ] = None,
+    delta: Annotated[
+        float | None, Parameter(help="Where the huber loss turns from a square into a line.", group=LOOP)
+    ] = None,
+    budget: BudgetOption = None,
+    starts: Annotated[
+        int,
+        Parameter(
+            help="Networks trained together from as many seeds; the best is kept.",
+            group=LOOP,
+            converter=whole,
+        ),
+    ] = 1,
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    plan: PlanOption = False,
+    tracker: TrackerOption = None,
+    quiet: QuietOption = False,
+    lang: LangOption = None,
+    **settings: Any,
+) -> None:
+    """Prepare the data, say what was understood, train, and print the run's path."""
+    lang = lang or default_lang()
+    given = {name: value for name, value in settings.items() if value is not None}
+    loop = {field.name for field in loop_settings()}
+    train = {name: given.pop(name) for name in list(given) if name in loop}
+    shape = {"name": loss, "smoothing": smoothing, "delta": delta}
+    objective = {name: value for name, value in shape.items() if value is not None}
+
+    from sadari.data.prepare import prepare  # polars, but not yet torch: what was understood is said first
+
+    prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+    if not quiet:
+        say.prepared(prepared, target=target, task=task, lang=lang)
+
+    from sadari.fitting import plan_fit, run_fit
+
+    planned = plan_fit(
+        rung,
+        data,
+        budget=budget,
+        seed=seed,
+        model=given,
+        train=train,
+        loss=objective,
+        drop=drop,
+        log_target=log_target,
+        starts=starts,
+        prepared=prepared,
+    )
+    run = run_fit(planned, out)
+    say.result(run.path)
+
+
+def _app() -> App:
+    """`fit` with one command a rung, each with the settings of that rung and of the loop."""
+    app = App(
+        name="fit",
+        usage="Usage: sadari fit RUNG DATA [OPTIONS]",
+        group_commands=Group("Rungs"),
+        help_epilogue="sadari fit RUNG --help shows the settings of a rung; sadari rungs shows the ladders.",
+    )
+    loop = [option(field, LOOP) for field in loop_settings()]
+    for order, rung in enumerate(rungs_here().values()):
+        settings = [option(field, RUNG) for field in settings_of(rung)]
+        command = with_options(partial(fit_rung, rung.name), [*settings, *loop])
+        more = f"sadari rungs {rung.name} explains this rung; its papers and its file say more."
+        app.command(command, name=rung.name, help=rung.answers, help_epilogue=more, sort_key=order)
+    return app
+
+
+fit = _app()

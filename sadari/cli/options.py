@@ -1,0 +1,93 @@
+"""The options that several verbs share, each explained once."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter, Token
+
+DATA = Group("The data", sort_key=1)
+RUNG = Group("The rung", sort_key=2)
+LOOP = Group("The loop", sort_key=3)
+REST = Group("The rest", sort_key=4)
+
+
+def split_names(_: object, tokens: list[Token]) -> tuple[str, ...]:
+    """Names with commas between, in one option or several; a name with a comma stands in double quotes."""
+    rows = csv.reader([token.value for token in tokens], skipinitialspace=True)
+    return tuple(name for row in rows for name in row if name)
+
+
+def whole(_: object, tokens: list[Token]) -> int:
+    """A whole number, 1e4 included; the library underneath would round 1.5 in silence."""
+    number = float(tokens[0].value)
+    if not number.is_integer():
+        raise ValueError(f"{tokens[0].value} is not a whole number")
+    return int(number)
+
+
+def switch(*names: str, help: str, group: Group = REST) -> Parameter:
+    """An option that is either there or not."""
+    return Parameter(names or None, help=help, group=group, negative=(), show_default=False)
+
+
+DataArgument = Annotated[
+    str,
+    Parameter(
+        help="A table (.csv, .tsv, .parquet, gzipped too), or a bundled one's name: see `sadari data`."
+    ),
+]
+RunArgument = Annotated[Path, Parameter(help="The run's folder, whose path `sadari fit` printed.")]
+LangOption = Annotated[
+    Literal["en", "ko"] | None,
+    Parameter(help="Language of what is said; else the locale's.", group=REST, show_default=False),
+]
+TargetOption = Annotated[
+    str | None, Parameter(help="The column to predict; else the last one, which is said aloud.", group=DATA)
+]
+TaskOption = Annotated[
+    Literal["regress", "classify"] | None,
+    Parameter(help="What to ask of the target; else what its values suggest, said aloud.", group=DATA),
+]
+DropOption = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Columns to leave out: names with commas between, or repeat the option.",
+        group=DATA,
+        converter=split_names,
+        negative=(),
+        show_default=False,
+    ),
+]
+LogTargetOption = Annotated[
+    bool, switch(help="Learn log(1 + target), for a target that spans orders of magnitude.", group=DATA)
+]
+LossOption = Annotated[
+    str | None,
+    Parameter(
+        help="Of numbers: squared, gaussian, absolute, huber or poisson; of classes: cross-entropy or binary.",
+        group=LOOP,
+    ),
+]
+BudgetOption = Annotated[
+    str | None,
+    Parameter(
+        help="What each rung may spend: 90s, 2m or 2000steps; else till it stops improving.", group=LOOP
+    ),
+]
+OutOption = Annotated[
+    Path | None, Parameter(help="The folder to write; else a new one under runs/.", group=REST)
+]
+SeedOption = Annotated[
+    int, Parameter(help="Seed of the split, the weights and the order of rows.", group=REST, converter=whole)
+]
+PlanOption = Annotated[
+    bool, switch(help="Show parameters, memory and time to expect, and stop before the first step.")
+]
+TrackerOption = Annotated[
+    str | None,
+    Parameter(help="Also log to a tracker that is installed, for instance tensorboard.", group=REST),
+]
+QuietOption = Annotated[bool, switch("--quiet", "-q", help="Say nothing but errors and the path.")]

@@ -1,0 +1,94 @@
+"""What the command line says besides its result: always on standard error, in the reader's language."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sadari.lang import Lang, Note, default_lang, pick
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sadari.data.prepare import Prepared
+
+TEXTS = {
+    "table": ("{name}: {rows:,} rows, {columns:,} columns; ", "{name}: {rows:,}행, {columns:,}열; "),
+    "own": ("target `{target}`, task {task}", "목표 `{target}`, 과제 {task}"),
+    "regress": (
+        "target `{target}` is numeric, so the task is regress",
+        "목표 `{target}`의 값이 수이므로 과제는 regress",
+    ),
+    "classify": (
+        "target `{target}` has {classes} classes, so the task is classify",
+        "목표 `{target}`의 범주가 {classes}가지이므로 과제는 classify",
+    ),
+    "last": (
+        " (the last column is the target unless --target names one)",
+        " (--target이 없으면 마지막 열이 목표)",
+    ),
+    "streamed": ("; larger than memory, so it is streamed", "; 메모리보다 커서 나누어 읽음"),
+    "note": ("note", "알림"),
+    "warning": ("warning", "주의"),
+    "error": ("error", "오류"),
+}
+
+
+def console(stderr: bool = True) -> Console:
+    """A console on the stream as it is now (tests replace it); rich itself honours NO_COLOR and pipes."""
+    from rich.console import Console
+
+    return Console(
+        file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=not sys.stderr.isatty()
+    )
+
+
+def error(message: str, lang: Lang | None = None) -> None:
+    """One line on standard error: newlines within the message become spaces."""
+    line = " ".join(str(message).split())
+    _line(pick(TEXTS, "error", lang or default_lang()), line, "bold red")
+
+
+def notes(found: Iterable[Note], lang: Lang) -> None:
+    """Each note on its own line, warnings first and in colour."""
+    for note in sorted(found, key=lambda note: note.level != "warning"):
+        kind = "warning" if note.level == "warning" else "note"
+        _line(pick(TEXTS, kind, lang), note.say(lang), "bold yellow" if kind == "warning" else "dim")
+
+
+def prepared(prepared: Prepared, *, target: str | None, task: str | None, lang: Lang) -> None:
+    """What was read and how it was understood, in a line; then the notes about the data."""
+    table, spec = prepared.table, prepared.spec
+    asked = task is not None or (table.task is not None and table.target == spec.target)
+    line = pick(TEXTS, "table", lang, name=table.name, rows=table.rows, columns=len(table.schema) - 1)
+    line += pick(
+        TEXTS,
+        "own" if asked else prepared.task,
+        lang,
+        target=spec.target,
+        task=prepared.task,
+        classes=len(spec.classes or ()),
+    )
+    if target is None and table.target is None:
+        line += pick(TEXTS, "last", lang)
+    if table.streamed:
+        line += pick(TEXTS, "streamed", lang)
+    aside(line)
+    notes(prepared.notes, lang)
+
+
+def aside(text: str) -> None:
+    """A plain line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def result(path: object) -> None:
+    """The last line on standard output: the path of what was made, for the next command to read."""
+    print(path, flush=True)
+
+
+def _line(kind: str, text: str, style: str) -> None:
+    from rich.text import Text
+
+    console().print(Text.assemble((f"{kind}: ", style), text))
