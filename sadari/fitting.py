@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,7 @@ from sadari.ladder import find_rung
 from sadari.lang import Note
 from sadari.layers.stack import Stack, stackable
 from sadari.losses import Loss
-from sadari.runs import CONFIG, FORMAT, RESULT, SPEC, WEIGHTS, Run, save_result, save_weights
+from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, SPEC, WEIGHTS, Run, save_result, save_weights
 from sadari.tasks import TableTask, build, loss_for
 from sadari.train import TrainConfig, Watcher, train
 
@@ -178,6 +179,9 @@ def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watche
     facts["validation_loss"] = validation.item()
     checksum = save_weights(network, folder / WEIGHTS)
     result = save_result(folder, checksum, [*plan.prepared.notes, *notes], **facts)
+    shutil.rmtree(
+        folder / CHECKPOINT, ignore_errors=True
+    )  # only now: a crash before leaves a state to go on from
     return Run(folder, plan.config, result, plan.prepared.spec, network.eval(), plan.task)
 
 
@@ -189,7 +193,8 @@ def _learn(
     arrays = tensors(plan.prepared.train)
     if can_solve(networks[0], plan.loss):
         facts = networks[0].solve(arrays["features"], arrays["targets"], plan.loss)
-        return networks[0], {"solved": True, **facts}, facts.pop("notes", [])
+        notes = facts.pop("notes", [])
+        return networks[0], {"solved": True, **facts}, notes
     trainee: nn.Module = Stack.of(networks) if stackable(networks[0]) else networks[0]
     trained = train(
         trainee,

@@ -10,6 +10,7 @@ checkpoint/          while training only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,9 @@ def save_weights(model: nn.Module, path: Path) -> str:
 
 
 def save_result(folder: Path, checksum: str, notes: Sequence[Note], **facts: Any) -> dict[str, Any]:
-    """Write result.json, which makes the run a finished one."""
+    """Write result.json, which makes the run a finished one; a fact that is not finite is written as null."""
+    unknown = [name for name, fact in facts.items() if isinstance(fact, float) and not math.isfinite(fact)]
+    facts |= dict.fromkeys(unknown)  # the condition of a singular table is infinite, and JSON has no infinity
     result = {"weights": checksum, **facts, "notes": [note.to_json() for note in notes]}
     files.write_json(folder / RESULT, result)
     return result
