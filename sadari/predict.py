@@ -80,7 +80,7 @@ def predict_file(
             for batch in rows.batches():
                 features = run.spec.encode(rows.typed(batch), first_row=done + 1, name=rows.name)
                 done += batch.height
-                yield batch.select(kept).hstack(_predictions(run, features, probabilities))
+                yield pl.DataFrame([*batch.select(kept), *_predictions(run, features, probabilities)])
                 if told is not None:
                     told(done)
         except BaseException as error:
@@ -176,7 +176,7 @@ def _text_rows(path: Path, spec: TableSpec, block_rows: int) -> Rows:
         if not chosen:
             return batch
         values = batch.select(reading.read(pl.col(name)).alias(name) for name, reading in chosen.items())
-        gaps, lost = batch.select(chosen).null_count().row(0), values.null_count().row(0)
+        gaps, lost = batch.select(list(chosen)).null_count().row(0), values.null_count().row(0)
         doubtful = [name for name, gap, loss in zip(chosen, gaps, lost, strict=True) if loss > gap]
         odd = batch.select((_given(name) & values[name].is_null()).any().alias(name) for name in doubtful)
         unread = [name for name in doubtful if odd[name].item()]

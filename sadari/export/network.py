@@ -17,6 +17,8 @@ from torch import Tensor, fx, nn
 from sadari.errors import SadariError
 from sadari.export.graph import Graph
 from sadari.losses import Loss
+from sadari.models.mean import Mean
+from sadari.models.prior import Prior
 
 
 class _Whole(nn.Module):
@@ -30,13 +32,21 @@ class _Whole(nn.Module):
         return self.loss.predict(self.model(features))
 
 
+class _Tracer(fx.Tracer):
+    """Does not look into a module that has a translation of its own."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return type(module) in MODULES
+
+
 def convert(graph: Graph, model: nn.Module, loss: Loss, features: str) -> str:
     """Add the nodes that turn `features` (N, C) into predictions; returns them, float (N,) or (N, classes).
 
     Raises SadariError for a model with an operation that has no translation.
     """
-    traced = fx.symbolic_trace(_Whole(model.eval(), loss).eval())
-    modules = dict(traced.named_modules())
+    whole = _Whole(model, loss).eval()
+    traced = _Tracer().trace(whole)
+    modules = dict(whole.named_modules())
     values: dict[fx.Node, Any] = {}
 
     def value(argument: Any) -> Any:
@@ -44,12 +54,12 @@ def convert(graph: Graph, model: nn.Module, loss: Loss, features: str) -> str:
             return values[argument]
         return type(argument)(map(value, argument)) if isinstance(argument, tuple | list) else argument
 
-    for node in traced.graph.nodes:
+    for node in traced.nodes:
         arguments, options = value(node.args), {key: value(given) for key, given in node.kwargs.items()}
         if node.op == "placeholder":
             values[node] = features
         elif node.op == "get_attr":
-            values[node] = _tensor(graph, operator.attrgetter(node.target)(traced))
+            values[node] = _tensor(graph, operator.attrgetter(node.target)(whole))
         elif node.op == "output":
             return arguments[0]
         else:
@@ -82,6 +92,13 @@ def _either(graph: Graph, value: Any) -> str:
 def _linear(graph: Graph, layer: nn.Linear, x: str) -> str:
     bias = [] if layer.bias is None else [_tensor(graph, layer.bias)]
     return graph.add("Gemm", x, _tensor(graph, layer.weight), *bias, transB=1)
+
+
+def _constant(graph: Graph, model: Mean | Prior, x: str) -> str:
+    """The ground rungs: the same answer (O) for each row of x (N, C)."""
+    rows = graph.add("Slice", graph.add("Shape", x), *(graph.constant(np.array([k])) for k in (0, 1)))
+    shape = graph.add("Concat", rows, graph.constant(np.array([len(model.constant)])), axis=0)
+    return graph.add("Expand", _tensor(graph, model.constant), shape)
 
 
 def _gelu(graph: Graph, layer: nn.GELU, x: str) -> str:
@@ -124,6 +141,8 @@ MODULES: dict[type[nn.Module], Callable[..., str]] = {
     nn.SiLU: lambda graph, layer, x: graph.add("Mul", x, graph.add("Sigmoid", x)),
     nn.LeakyReLU: lambda graph, layer, x: graph.add("LeakyRelu", x, alpha=layer.negative_slope),
     nn.Identity: lambda graph, layer, x: x,
+    Mean: _constant,
+    Prior: _constant,
     nn.Dropout: lambda graph, layer, x: x,  # in use, nothing is dropped
 }
 

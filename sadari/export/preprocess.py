@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sadari.data.columns import TURN, WEEK_DAYS, YEAR_DAYS, ColumnSpec
-from sadari.data.readings import MISSING
+from sadari.data.readings import FALSE, MISSING, TRUE
 from sadari.data.spec import TableSpec
 from sadari.export.graph import Graph
 
@@ -19,8 +19,8 @@ NO_DATE = np.iinfo(np.int64).min
 _DAY = 86_400_000_000  # microseconds
 
 INPUTS = {
-    "number": "double; NaN where it is missing",
-    "boolean": "double, 1 for true and 0 for false; NaN where it is missing",
+    "number": "double, 1 and 0 for true and false; NaN where it is missing",
+    "boolean": 'string, "yes" or "no" (or true and false, y and n, t and f); "" where it is missing',
     "category": 'string without space around it; "" where it is missing; any text is allowed',
     "date": f"int64, microseconds since 1970-01-01 00:00 UTC; {NO_DATE} where it is missing",
 }
@@ -29,7 +29,7 @@ INPUTS = {
 def encode(graph: Graph, spec: TableSpec) -> str:
     """Add one input a column and the nodes that encode it; returns the features, float (N, C)."""
     numbers = [column for column in spec.columns if column.kind in ("number", "boolean")]
-    kinds = {"number": "double", "boolean": "double", "category": "string", "date": "int64"}
+    kinds = {"number": "double", "boolean": "string", "category": "string", "date": "int64"}
     for column in spec.columns:  # inputs stand in the file's order
         graph.input(column.name, kinds[column.kind])
     made: list[
@@ -87,7 +87,9 @@ def _joined(graph: Graph, values: Sequence[str]) -> str:
 
 def _numbers(graph: Graph, columns: Sequence[ColumnSpec]) -> list[tuple[str, list[tuple[str, int]]]]:
     """All numbers standardised, a gap or infinity becoming 0; then a 0/1 feature for each that had gaps."""
-    raw = _joined(graph, [column.name for column in columns])  # (N, n) double
+    raw = _joined(
+        graph, [_boolean(graph, c.name) if c.kind == "boolean" else c.name for c in columns]
+    )  # (N, n)
     greatest = graph.constant(np.array(np.finfo(np.float64).max))
     given = graph.add("LessOrEqual", graph.add("Abs", raw), greatest)  # false for NaN and for infinity
     centers = graph.constant(np.array([[column.center for column in columns]]))
@@ -102,6 +104,19 @@ def _numbers(graph: Graph, columns: Sequence[ColumnSpec]) -> list[tuple[str, lis
             gaps = graph.add("Gather", gaps, graph.constant(np.array(with_gaps, np.int64)), axis=1)
         made.append((gaps, [(columns[k].name, 1) for k in with_gaps]))
     return made
+
+
+def _boolean(graph: Graph, name: str) -> str:
+    """Words of yes and no to 1 and 0, all else to NaN."""
+    meaning = dict.fromkeys(TRUE, 1.0) | dict.fromkeys(FALSE, 0.0)
+    words = {
+        form: value for word, value in meaning.items() for form in (word, word.upper(), word.capitalize())
+    }
+    value = graph.add(
+        "LabelEncoder", name, domain="ai.onnx.ml",
+        keys_strings=list(words), values_floats=list(words.values()), default_float=float("nan"),
+    )  # fmt: skip
+    return graph.cast(value, "double")
 
 
 def _category(graph: Graph, column: ColumnSpec) -> str:
