@@ -1,9 +1,9 @@
-"""What an interrupted training needs to go on as if nothing had happened: one safetensors file, and the log cut to match.
+"""What an interrupted training needs to go on as if nothing had happened.
 
-    checkpoint/state.safetensors   tensors by name; in its header, as JSON, everything that is not a tensor
-    log.jsonl                      a line a step interval
+    checkpoint/state.safetensors   tensors by name; in its header, as JSON, all that is not a tensor
+    log.jsonl                      a line a step interval, cut to the saved state when training goes on
 
-The file is replaced in one step, so a kill at any moment leaves the old state or the new one.
+The state is replaced in one step, so a kill at any moment leaves the old one or the new one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,69 +27,83 @@ FOLDER, STATE, LOG = "checkpoint", "state.safetensors", "log.jsonl"
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write the state; SadariError when the disk is full or not writable, with the old state left as it was."""
+    """Write the state. Raises SadariError when the disk is full; the old state is then still there."""
     content = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    header = {"facts": json.dumps(facts, allow_nan=True)}
+    header = {"facts": json.dumps(facts)}
     files.write_atomic(folder / FOLDER / STATE, safetensors.torch.save(content, header))
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The saved state, or None where there is none; SadariError when it is damaged."""
+    """The saved state, or None where there is none. Raises SadariError when it is damaged."""
     path = folder / FOLDER / STATE
-    for leftover in path.parent.glob(f".{STATE}.*"):  # a kill while writing leaves the unfinished neighbour
+    for unfinished in path.parent.glob(f".{STATE}.*"):  # left by a kill in the middle of writing
         with suppress(OSError):
-            leftover.unlink()
+            unfinished.unlink()
     if not path.is_file():
         return None
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, facts  # noqa: SIM118
+        facts = json.loads(_metadata(path)["facts"])
+        return safetensors.torch.load_file(path), facts
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise SadariError(f"{path} is damaged ({error}); remove {path.parent} to begin this fit again") from error
+        raise SadariError(
+            f"{path} is damaged ({error}); remove {path.parent} to begin this training again"
+        ) from error
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata()
 
 
 class Log:
-    """`log.jsonl`: one JSON object a line, in the order of steps; not a number and infinity become null."""
+    """`log.jsonl`: one JSON object a line in the order of steps; what is no finite number becomes null."""
 
     def __init__(self, folder: Path | None, step: int) -> None:
-        """Open for appending after `step`: lines of later steps, or half a line, were written after the state."""
-        self.path = None if folder is None else folder / LOG
+        """Go on after `step`: later lines, or half a line, were written after the state was saved."""
         self.records: list[dict[str, Any]] = []
+        self.path = None if folder is None else folder / LOG
         if self.path is None:
             return
-        if self.path.is_file():
-            self.records = list(_whole_lines(self.path, step))
-        text = "".join(_line(record) for record in self.records)
-        if not self.path.is_file() or self.path.read_bytes() != text.encode():
+        old = self.path.read_bytes() if self.path.is_file() else b""
+        self.records = list(_records_until(step, old))
+        text = "".join(map(_line, self.records)).encode()
+        if text != old or not old:
             files.write_atomic(self.path, text)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
     def append(self, record: dict[str, Any]) -> None:
-        """Keep a record, and write it where there is a folder. Raises SadariError when the disk is full."""
+        """Keep a record, and write it if there is a folder. Raises SadariError when the disk is full."""
         self.records.append(record)
         if self.path is not None:
-            try:
+            with _full_disk(self.path):
                 self.file.write(_line(record))
                 self.file.flush()
-            except OSError as error:
-                raise SadariError(
-                    f"cannot write {self.path} ({error.strerror}); free some space, then give the same command again"
-                ) from error
 
     def sync(self) -> None:
-        """Bring the lines to the disk before the state that continues them."""
+        """Bring the lines to the disk before a state that continues them."""
         if self.path is not None:
-            os.fsync(self.file.fileno())
+            with _full_disk(self.path):
+                os.fsync(self.file.fileno())
 
     def close(self) -> None:
+        """Let go of the file."""
         if self.path is not None:
             with suppress(OSError):  # a full disk was said by `append`
                 self.file.close()
 
 
-def _whole_lines(path: Path, step: int):
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+@contextmanager
+def _full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SadariError(
+            f"cannot write {path} ({error.strerror}); free some space, then give the same command again"
+        ) from error
+
+
+def _records_until(step: int, old: bytes) -> Iterator[dict[str, Any]]:
+    for line in old.decode(errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -100,7 +114,7 @@ def _whole_lines(path: Path, step: int):
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps({name: _finite(value) for name, value in record.items()}) + "\n"
+    return json.dumps(_finite(record)) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """How weights move: SGD with momentum and AdamW, the schedules of their rate, and clipping.
 
 Both optimizers run torch's fused kernels on lists of tensors, without the bookkeeping that makes one step of
-`torch.optim.AdamW(fused=True)` cost 15 microseconds more than its arithmetic. A stack of K networks is one (K, P)
-tensor, and each of its members may have a learning rate of its own.
+`torch.optim.AdamW(fused=True)` cost 15 microseconds more than its arithmetic. A stack of K networks is one
+(K, P) tensor, and each of its members may have a learning rate of its own.
 """
 
 from __future__ import annotations
@@ -16,30 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from sadari.errors import SadariError
+from sadari.layers.stack import Stack
 
 
 @dataclass
 class Group:
     """Parameters that are decayed alike."""
 
-    parameters: list[Tensor]
+    parameters: Sequence[Tensor]
     """Tensors of any shape; a stack's single one is (K, P)."""
     decay: float = 0.0
     """Weight decay of all of them."""
     mask: Tensor | None = None
-    """Where the decay holds, 1 or 0, (P,): for a stack, whose weights and biases share one tensor; None = everywhere."""
+    """Where decay holds, 1 or 0, (P,): a stack's weights and biases share one tensor. None = everywhere."""
 
 
 def groups_of(model: nn.Module, decay: float) -> list[Group]:
-    """Weights (two axes or more) are decayed; biases and scales are not: shrinking them buys no smoothness."""
-    if hasattr(model, "flat"):
-        mask = getattr(model, "decay_mask", None)
-        if mask is None:
-            mask = torch.zeros_like(model.flat.detach())
-            for part in model.split(mask).values():  # (K, ...): the members' axis comes on top
-                part.fill_(float(part.ndim >= 3))
-            mask = mask[0]
-        return [Group([model.flat], decay, mask)]
+    """Weights (two axes or more) are decayed; biases and scales are not: that would buy no smoothness."""
+    if isinstance(model, Stack):
+        mask = torch.zeros_like(model.flat.detach())
+        for part in model.split(mask).values():
+            part.fill_(float(part.ndim >= 3))  # (K, out, in): the members' axis comes on top
+        return [Group([model.flat], decay, mask[0])]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     weights = [parameter for parameter in trained if parameter.ndim >= 2]
     others = [parameter for parameter in trained if parameter.ndim < 2]
@@ -58,7 +56,8 @@ class Optimizer:
         self.rate = rate if isinstance(rate, float) else 1.0
         self.rates: Tensor | None = None
         self.memory = [
-            {name: [torch.zeros_like(p.detach()) for p in group.parameters] for name in self.slots} for group in groups
+            {name: [torch.zeros_like(p.detach()) for p in group.parameters] for name in self.slots}
+            for group in groups
         ]
         self.count = torch.zeros((), dtype=torch.float32, device=groups[0].parameters[0].device)
         if isinstance(rate, Tensor):
@@ -69,7 +68,8 @@ class Optimizer:
                 )
             self.rates = rate.to(flat.detach()).reshape(-1, 1)  # (K, 1)
             self.move = torch.empty_like(flat.detach())
-        # mask times decay, so that a step is one multiplication: (P,), or (K, P) where it holds the members' rates
+        # mask times decay, so that a step is one multiplication: (P,), or (K, P) where it holds the members'
+        # rates
         self.pulls = [None if g.mask is None or not g.decay else g.mask * g.decay for g in groups]
 
     def step(self, factor: float) -> None:
@@ -88,10 +88,10 @@ class Optimizer:
                 self._update([self.move.zero_()], gradients, memory, 1.0, 0.0)
                 weights[0].addcmul_(self.move, self.rates, value=factor)
 
-    def _update(self, parameters, gradients, memory, rate: float, decay: float) -> None:
+    def _update(self, parameters: Any, gradients: Any, memory: Any, rate: float, decay: float) -> None:
         raise NotImplementedError
 
-    def _pull(self, parameter: Tensor, gradient: Tensor, pull: Tensor, factor: float) -> None:
+    def _pull(self, parameter: Tensor, gradient: Any, pull: Tensor, factor: float) -> None:
         raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
@@ -108,14 +108,15 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum (Polyak 1964), as `torch.optim.SGD`: b = m b + g + decay w; w -= rate b."""
+    """Stochastic gradient descent with momentum (Polyak 1964), as `torch.optim.SGD`: b = m b + g + decay w; w
+    -= rate b."""
 
     def __init__(self, groups: Sequence[Group], rate: float | Tensor, momentum: float = 0.9) -> None:
         self.momentum = momentum
         self.slots = ("momentum",) if momentum else ()
         super().__init__(groups, rate)
 
-    def _update(self, parameters, gradients, memory, rate: float, decay: float) -> None:
+    def _update(self, parameters: Any, gradients: Any, memory: Any, rate: float, decay: float) -> None:
         torch._fused_sgd_(
             parameters,
             gradients,
@@ -129,7 +130,7 @@ class SGD(Optimizer):
             is_first_step=False,
         )
 
-    def _pull(self, parameter: Tensor, gradient: Tensor, pull: Tensor, factor: float) -> None:
+    def _pull(self, parameter: Tensor, gradient: Any, pull: Tensor, factor: float) -> None:
         gradient.addcmul_(parameter, pull)
 
 
@@ -153,7 +154,7 @@ class AdamW(Optimizer):
     def _rates(self) -> float | Tensor:
         return self.rate if self.rates is None else self.rates
 
-    def _update(self, parameters, gradients, memory, rate: float, decay: float) -> None:
+    def _update(self, parameters: Any, gradients: Any, memory: Any, rate: float, decay: float) -> None:
         torch._fused_adamw_(
             parameters,
             gradients,
@@ -170,29 +171,33 @@ class AdamW(Optimizer):
             maximize=False,
         )
 
-    def _pull(self, parameter: Tensor, gradient: Tensor, pull: Tensor, factor: float) -> None:
+    def _pull(self, parameter: Tensor, gradient: Any, pull: Tensor, factor: float) -> None:
         parameter.addcmul_(parameter, pull, value=-factor)
 
 
 def make_optimizer(model: nn.Module, config: Any, rate: float, rates: Tensor | None = None) -> Optimizer:
-    """The optimizer that a `TrainConfig` names, over a model's parameters; `rates` (K,) one a member of a stack."""
+    """The optimizer that a `TrainConfig` names, over a model's parameters; `rates` (K,) one a member of a
+    stack."""
     groups = groups_of(model, config.weight_decay)
     pace: float | Tensor = rate if rates is None else rates
     return AdamW(groups, pace) if config.optimizer == "adamw" else SGD(groups, pace, config.momentum)
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float, members: int = 1) -> None:
-    """Scale gradients down where their norm over all parameters exceeds `limit` (Pascanu 2013); each member of a stack
-    by its own norm. As `torch.nn.utils.clip_grad_norm_`."""
+    """Scale gradients down where their norm over all parameters exceeds `limit` (Pascanu 2013, 1211.5063).
+
+    As `torch.nn.utils.clip_grad_norm_`; each member of a stack by its own norm.
+    """
     if members == 1:
         torch.nn.utils.clip_grad_norm_(parameters, limit)
         return
-    gradient = parameters[0].grad  # (K, P)
+    gradient: Any = parameters[0].grad  # (K, P)
     norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)  # (K, 1)
     gradient.mul_(torch.clamp(limit / (norm + 1e-6), max=1.0))
 
 
-# A schedule gives the factor of the learning rate at `step` (0 .. steps - 1); `warmup` steps climb to 1 first.
+# A schedule gives the factor of the learning rate at `step` (0 .. steps - 1); `warmup` steps climb to 1
+# first.
 Schedule = Callable[[int, int, int], float]
 
 
@@ -209,14 +214,16 @@ def linear(step: int, steps: int, warmup: int = 0) -> float:
 
 
 def cosine(step: int, steps: int, warmup: int = 0) -> float:
-    """A straight climb over `warmup` steps, then half a cosine down to zero (Loshchilov & Hutter 2017, 1608.03983)."""
+    """A straight climb over `warmup` steps, then half a cosine down to zero (Loshchilov & Hutter 2017,
+    1608.03983)."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
 
 
 def one_cycle(step: int, steps: int, warmup: int = 0) -> float:
-    """Up from 1/25 along a cosine over 30 % of the steps, then down to nearly zero (Smith & Topin 2017, 1708.07120)."""
+    """Up from 1/25 along a cosine over 30 % of the steps, then down to nearly zero (Smith & Topin 2017,
+    1708.07120)."""
     top = max(warmup, round(0.3 * steps))
     if step < top:
         return 1.0 - (1.0 - 1 / 25) * (0.5 + 0.5 * math.cos(math.pi * step / top))
