@@ -1,1 +1,156 @@
-"""Views that open a model up: each returns arrays, `sadari.charts` draws them."""
+"""Views that open a model up: each returns arrays and words, `sadari.charts` draws them.
+
+The table below is plain data, so that the views can be listed without importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from sadari.errors import SadariError
+
+if TYPE_CHECKING:
+    from sadari.inspection.view import View
+    from sadari.runs import Run
+
+REGRESS, CLASSIFY = ("mean", "line"), ("prior", "logistic")
+LINEAR, NETWORKS = ("line", "logistic"), ("shallow", "deep", "deep-skip")
+
+
+@dataclass(frozen=True)
+class ViewInfo:
+    """Where a view lives, and the runs that it can open."""
+
+    module: str
+    function: str
+    tasks: tuple[str, ...]
+    rungs: tuple[str, ...]
+    summary_en: str
+    summary_ko: str
+    many: bool = False
+    """It takes the runs of a whole climb at once."""
+
+    def fits(self, task: str, rung: str) -> bool:
+        return task in self.tasks and rung in self.rungs
+
+
+def _view(
+    name: str, tasks: tuple[str, ...], rungs: tuple[str, ...], summary_en: str, summary_ko: str, many: bool = False
+) -> tuple[str, ViewInfo]:
+    word = name.replace("-", "_")
+    return name, ViewInfo(f"sadari.inspection.{word}", word, tasks, rungs, summary_en, summary_ko, many)
+
+
+BOTH = ("regress", "classify")
+EVERY = (*REGRESS, *CLASSIFY, *NETWORKS)
+
+VIEWS: dict[str, ViewInfo] = dict(
+    (
+        _view(
+            "curve", BOTH, EVERY,
+            "the prediction along one feature, every rung over the data",
+            "한 특성을 따라 변하는 예측을 모든 단에 대해 데이터 위에 그린다",
+            many=True,
+        ),
+        _view(
+            "residuals", ("regress",), (*REGRESS, *NETWORKS),
+            "what is left over: target minus prediction, and the rows that are worst",
+            "남은 오차: 목표에서 예측을 뺀 값, 그리고 가장 크게 빗나간 행",
+        ),
+        _view(
+            "calibration", ("classify",), (*CLASSIFY, *NETWORKS),
+            "whether 80 % means 80 %: probability said against share that came true",
+            "80%라고 말하면 정말 80%인가: 말한 확률과 실제 비율",
+        ),
+        _view(
+            "confusion", ("classify",), (*CLASSIFY, *NETWORKS),
+            "which class is taken for which",
+            "어느 클래스를 어느 클래스로 잘못 보는가",
+        ),
+        _view(
+            "boundary", ("classify",), (*CLASSIFY, *NETWORKS),
+            "where the answer changes over two features",
+            "두 특성 위에서 답이 바뀌는 곳",
+        ),
+        _view(
+            "weights", BOTH, (*LINEAR, *NETWORKS),
+            "what each feature weighs",
+            "특성마다의 무게",
+        ),
+        _view(
+            "surface", BOTH, (*LINEAR, *NETWORKS),
+            "the loss over two weights, with the path of descent",
+            "두 가중치 위의 손실 지형과 경사 하강이 지나간 길",
+        ),
+        _view(
+            "learning-rate", BOTH, (*LINEAR, *NETWORKS),
+            "the loss after some steps at each learning rate, and the rate that is too large",
+            "학습률마다 몇 걸음 뒤의 손실, 그리고 너무 큰 학습률",
+        ),
+        _view(
+            "regions", BOTH, NETWORKS,
+            "the straight pieces of a relu network, counted exactly",
+            "relu 신경망을 이루는 곧은 조각을 정확히 센다",
+        ),
+        _view(
+            "flexibility", BOTH, ("shallow",),
+            "1, 3, 10 and 100 hidden units on the same data",
+            "같은 데이터에 은닉 유닛 1, 3, 10, 100개",
+        ),
+        _view(
+            "gradients", BOTH, ("deep", "deep-skip"),
+            "how much gradient reaches each layer, with and without direct connections",
+            "직접 연결이 있을 때와 없을 때 층마다 닿는 기울기의 크기",
+        ),
+    )
+)  # fmt: skip
+
+
+def views_for(task: str, rung: str) -> list[str]:
+    """Names of the views that fit a run, in the order of the table."""
+    return [name for name, info in VIEWS.items() if info.fits(task, rung)]
+
+
+def view_function(view: str) -> Any:
+    """The function of a view; its keyword-only parameters are the view's options. Imports torch."""
+    info = VIEWS[view]
+    return getattr(importlib.import_module(info.module), info.function)
+
+
+def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
+    """Open a run up, or with `curve` all the runs of a climb at once.
+
+    Raises SadariError when there is no such view, when it does not fit the run (with those that do), or when an
+    option is none of the view's.
+    """
+    several = list(runs) if isinstance(runs, Sequence) else [runs]
+    if not several:
+        raise SadariError("no run to look into; give the folder of at least one")
+    task, fitting = several[0].task.name, views_for(several[0].task.name, several[0].rung)
+    if view not in VIEWS:
+        near = get_close_matches(view, VIEWS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise SadariError(f"there is no view {view!r}{meant} Views that fit this run: {', '.join(fitting)}")
+    info = VIEWS[view]
+    for run in several:
+        if not info.fits(run.task.name, run.rung):
+            raise SadariError(
+                f"view {view!r} does not fit a {run.rung} that was fitted to {run.task.name}; "
+                f"views that do: {', '.join(views_for(run.task.name, run.rung))}"
+            )
+    if len(several) > 1 and not info.many:
+        raise SadariError(f"view {view!r} looks into one run, {len(several)} were given; give one")
+    if any(run.task.name != task for run in several):
+        raise SadariError("these runs have different tasks, regress and classify; look into runs of one climb")
+    function = view_function(view)
+    known = [name for name, parameter in inspect.signature(function).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            flags = ", ".join("--" + option.replace("_", "-") for option in known) or "none"
+            raise SadariError(f"view {view!r} has no option --{name.replace('_', '-')}; its options: {flags}")
+    return function(several if info.many else several[0], **options)
