@@ -1,4 +1,4 @@
-"""What a config dataclass says about its fields, read from the source text so that nothing heavy is imported.
+"""What a config dataclass or a function says of its settings, read from the source; nothing heavy is loaded.
 
 The command line shows the settings of every rung and of the loop. Importing those files costs two seconds
 of torch; parsing them costs a millisecond, and the string under each field stays the one place where a
@@ -68,6 +68,23 @@ def fields_of(module: str, name: str) -> tuple[Field, ...]:
     return tuple(found.values())
 
 
+@cache
+def options_of(module: str, name: str) -> tuple[Field, ...]:
+    """The keyword-only parameters of function `name` in `module`, unimported; their help is left empty.
+
+    Raises LookupError when there is no such module or function, ValueError as `fields_of` does.
+    """
+    source = _Source(module)
+    definition = source.definitions.get(name)
+    if not isinstance(definition, ast.FunctionDef):
+        raise LookupError(f"{module} has no function {name}")
+    return tuple(
+        Field(argument.arg, source.type(argument.annotation), source.value(default), "")
+        for argument, default in zip(definition.args.kwonlyargs, definition.args.kw_defaults, strict=True)
+        if argument.annotation is not None and default is not None
+    )
+
+
 def _text(statement: ast.stmt | None) -> str:
     """The string that stands alone as a statement, its lines joined into one."""
     match statement:
@@ -91,7 +108,7 @@ class _Source:
         self.docstring = ast.get_docstring(tree) or ""
         for statement in tree.body:
             match statement:
-                case ast.ClassDef(name=name):
+                case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
                     self.definitions[name] = statement
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     self.definitions[name] = value

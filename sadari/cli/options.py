@@ -67,7 +67,7 @@ LogTargetOption = Annotated[
 LossOption = Annotated[
     str | None,
     Parameter(
-        help="Of numbers: squared, gaussian, absolute, huber or poisson; of classes: cross-entropy or binary.",
+        help="Of numbers: squared, gaussian, absolute, huber, poisson; of classes: cross-entropy, binary.",
         group=LOOP,
     ),
 ]

@@ -1,0 +1,214 @@
+"""`sadari climb DATA`: a whole ladder, one table of scores and prices, one verdict."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from sadari.cli import say
+from sadari.cli.options import (
+    LOOP,
+    BudgetOption,
+    DataArgument,
+    DropOption,
+    LangOption,
+    LogTargetOption,
+    OutOption,
+    PlanOption,
+    QuietOption,
+    SeedOption,
+    TargetOption,
+    TaskOption,
+    split_names,
+    whole,
+)
+from sadari.lang import Lang, default_lang, pick
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sadari.climbing import Climb
+
+TEXTS = {
+    "rung": ("rung", "단"),
+    "interval": ("95 %", "95 %"),
+    "gain": ("gain", "차이"),
+    "better": ("better", "확률"),
+    "parameters": ("weights", "가중치"),
+    "seconds": ("train", "훈련"),
+    "micro": ("µs/row", "µs/행"),
+    "legend": (
+        "{metric} on {rows:,} test rows, {better}. gain: over the rung below; better: the probability of it.",
+        "시험 {rows:,}행의 {metric}, {better}. 차이: 아랫단보다 나은 정도, 확률: 정말 나을 확률.",
+    ),
+    "higher": ("higher is better", "높을수록 좋음"),
+    "lower": ("lower is better", "낮을수록 좋음"),
+    "outside": (
+        "{name} is no rung: it stands outside the ladder to keep it honest.",
+        "{name}은(는) 단이 아닙니다. 사다리 바깥에서 견주어 봅니다.",
+    ),
+    "report": ("report: {path}", "보고서: {path}"),
+}
+
+
+def climb(
+    data: DataArgument,
+    /,
+    *,
+    target: TargetOption = None,
+    task: TaskOption = None,
+    drop: DropOption = (),
+    log_target: LogTargetOption = False,
+    rungs: Annotated[
+        tuple[str, ...] | None,
+        Parameter(
+            help="Rungs to climb, with commas between; else all. The ground is always among them.",
+            group=LOOP,
+            converter=split_names,
+            negative=(),
+        ),
+    ] = None,
+    budget: BudgetOption = None,
+    starts: Annotated[
+        int,
+        Parameter(
+            help="Networks trained together for each rung; the best stands on it.",
+            group=LOOP,
+            converter=whole,
+        ),
+    ] = 3,
+    tune: Annotated[
+        int,
+        Parameter(
+            help="Settings to try for each rung, on validation rows only.", group=LOOP, converter=whole
+        ),
+    ] = 0,
+    jobs: Annotated[
+        int,
+        Parameter(
+            help="Rungs fitted side by side, each on its share of the cores.", group=LOOP, converter=whole
+        ),
+    ] = 1,
+    metric: Annotated[
+        str | None, Parameter(help="What to score by; a wrong name lists those there are.", group=LOOP)
+    ] = None,
+    worth: Annotated[
+        float | None,
+        Parameter(
+            help="The least gain worth a climb, in the metric's units; else one standard error.", group=LOOP
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    plan: PlanOption = False,
+    quiet: QuietOption = False,
+    lang: LangOption = None,
+) -> None:
+    """Train every rung of a ladder on your data and say how far up is worth it."""
+    lang = lang or default_lang()
+    from sadari.data.prepare import prepare
+    from sadari.data.table import open_table
+
+    table = open_table(data)
+    prepared = prepare(table, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+    if not quiet:
+        say.prepared(prepared, target=target, task=task, lang=lang)
+
+    from sadari.climbing import climb as ascend
+
+    done = ascend(
+        table,
+        target=target,
+        task=task,
+        out=out,
+        budget=budget,
+        rungs=rungs,
+        seed=seed,
+        jobs=jobs,
+        tune=tune,
+        worth=worth,
+        metric=metric,
+        starts=starts,
+        drop=drop,
+        log_target=log_target,
+        lang=lang,
+    )
+    if not quiet:
+        show(done, lang)
+    say.result(done.path)
+
+
+def show(done: Climb, lang: Lang) -> None:
+    """The table, the verdict and where the report is, on standard output before the path."""
+    from rich.text import Text
+
+    content, out = done.content, say.console(stderr=False)
+    better = pick(TEXTS, content["metric"]["better"], lang)
+    rows = content["data"]["split"]["test"]
+    out.print(_table(content, lang))
+    legend = pick(TEXTS, "legend", lang, metric=content["metric"]["name"], rows=rows, better=better)
+    out.print(legend, style="dim", markup=False)
+    for rung in content["rungs"]:
+        if rung["outside"]:
+            out.print(pick(TEXTS, "outside", lang, name=rung["name"]), style="dim", markup=False)
+    out.print()
+    headline, reason = done.verdict["headlines"][lang], done.verdict["reasons"][lang]
+    out.print(Text.assemble((f"{headline}. ", "bold green"), reason))
+    if content["sizes"]:
+        out.print(content["sizes"]["answer"]["reasons"][lang], markup=False)
+    out.print(pick(TEXTS, "report", lang, path=done.report), markup=False)
+
+
+def _table(content: dict[str, Any], lang: Lang) -> Table:
+    """One line a rung, bottom to top, at most 80 columns wide."""
+    from rich.table import Table
+
+    from sadari.metrics import find_metric
+
+    rungs, metric = content["rungs"], content["metric"]["name"]
+    share = find_metric(metric, content["task"]).shares
+    scores = Scores([rung[key] for rung in rungs for key in ("score", "low", "high")], share)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(f"  {pick(TEXTS, 'rung', lang)}", no_wrap=True)
+    table.add_column(f"{metric} %" if share else metric, justify="right", no_wrap=True)
+    for key in ("interval", "gain", "better", "parameters", "seconds", "micro"):
+        table.add_column(pick(TEXTS, key, lang), justify="right", no_wrap=True)
+    for rung in rungs:
+        gain = rung["from_below"]
+        chosen = rung["name"] == content["verdict"]["rung"]
+        table.add_row(
+            ("→ " if chosen else "  ") + rung["name"],
+            scores.show(rung["score"]),
+            f"{scores.show(rung['low'])}–{scores.show(rung['high'])}",
+            scores.show(gain["gain"], sign="+") if gain else "",
+            _probability(gain["better"]) if gain else "",
+            f"{rung['parameters']:,}",
+            _duration(rung["train_seconds"]),
+            f"{rung['microseconds_per_example']:.3g}",
+            style="bold" if chosen else "dim" if rung["outside"] else None,
+        )
+    return table
+
+
+class Scores:
+    """Shows the scores of one table with the same digits: shares in per cent, else three that count."""
+
+    def __init__(self, scores: list[float], share: bool) -> None:
+        top = max(abs(score) for score in scores)
+        self.factor = 100 if share else 1
+        self.digits = 1 if share else max(0, 2 - math.floor(math.log10(top))) if top > 0 else 2
+
+    def show(self, score: float, sign: str = "") -> str:
+        return f"{score * self.factor:{sign},.{self.digits}f}"
+
+
+def _probability(share: float) -> str:
+    return ">0.99" if share > 0.99 else "<0.01" if share < 0.01 else f"{share:.2f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

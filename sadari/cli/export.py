@@ -1,0 +1,34 @@
+"""`sadari export RUN`: a trained rung in a format that other software reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from sadari.cli import say
+from sadari.cli.opening import open_run
+from sadari.cli.options import LangOption, QuietOption, RunArgument
+from sadari.lang import default_lang
+
+
+def export(
+    run: RunArgument,
+    /,
+    *,
+    to: Annotated[
+        Literal["onnx", "safetensors"],
+        Parameter(help="onnx takes raw columns, preprocessing included; safetensors holds the bare weights."),
+    ] = "onnx",
+    out: Annotated[
+        Path | None, Parameter(help="File or folder to write; else into the run's folder.")
+    ] = None,
+    quiet: QuietOption = False,
+    lang: LangOption = None,
+) -> None:
+    """Write a trained rung in a format that other software reads."""
+    opened = open_run(run, lang or default_lang(), quiet)
+    from sadari.export import export as write
+
+    say.result(write(opened, to, out))
