@@ -24,6 +24,8 @@ from sadari.layers.dense import Recorder, check_config, initialise, unrecorded
 
 @dataclass(frozen=True)
 class DeepConfig:
+    """Settings of a `Deep` network."""
+
     width: int = 100
     """Units D of each hidden layer."""
     layers: int = 2

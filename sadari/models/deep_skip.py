@@ -27,6 +27,8 @@ from sadari.layers.dense import Recorder, check_config, initialise, unrecorded
 
 @dataclass(frozen=True)
 class DeepSkipConfig:
+    """Settings of a `DeepSkip` network."""
+
     width: int = 100
     """Units D of each hidden layer."""
     layers: int = 4

@@ -22,6 +22,8 @@ from sadari.layers.dense import Recorder, check_config, initialise, unrecorded
 
 @dataclass(frozen=True)
 class ShallowConfig:
+    """Settings of a `Shallow` network."""
+
     width: int = 100
     """Units D of the hidden layer: the more, the more flexible the curve."""
     activation: str = "relu"
