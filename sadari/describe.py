@@ -72,6 +72,7 @@ def fields_of(module: str, name: str) -> tuple[Field, ...]:
 def options_of(module: str, name: str) -> tuple[Field, ...]:
     """The keyword-only parameters of function `name` in `module`, unimported; their help is left empty.
 
+    A Sequence is given as a tuple, which is what a command line can make of it.
     Raises LookupError when there is no such module or function, ValueError as `fields_of` does.
     """
     source = _Source(module)
@@ -153,6 +154,8 @@ class _Source:
             case ast.Subscript(value=ast.Name(id="tuple"), slice=inner):
                 parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
                 return tuple[tuple(self.type(part) for part in parts)]  # type: ignore[misc]
+            case ast.Subscript(value=ast.Name(id="Sequence"), slice=part):
+                return tuple[self.type(part), ...]  # type: ignore[misc]
             case ast.Name(id=("int" | "float" | "bool" | "str") as name):
                 return getattr(builtins, name)
             case ast.Name(id=name):

@@ -47,7 +47,7 @@ TEXTS = {
     "lower": ("lower is better", "낮을수록 좋음"),
     "outside": (
         "{name} is no rung: it stands outside the ladder to keep it honest.",
-        "{name}은(는) 단이 아닙니다. 사다리 바깥에서 견주어 봅니다.",
+        "{name}: 단이 아니라 사다리 바깥에서 견주는 모델입니다.",
     ),
     "report": ("report: {path}", "보고서: {path}"),
 }

@@ -15,7 +15,7 @@ CLIMB = "climb.json"
 TEXTS = {
     "chosen": (
         "{path} is a climb; its verdict is {rung}, so that run is used",
-        "{path}은(는) 등반 결과이므로 판정이 고른 {rung} 단을 씁니다",
+        "{path}: 등반 결과이므로 판정이 고른 {rung} 단을 씁니다",
     ),
 }
 

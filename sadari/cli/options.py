@@ -28,6 +28,11 @@ def whole(_: object, tokens: list[Token]) -> int:
     return int(number)
 
 
+def several_whole(_: object, tokens: list[Token]) -> tuple[int, ...]:
+    """Whole numbers with commas between."""
+    return tuple(int(part) for token in tokens for part in token.value.split(","))
+
+
 def switch(*names: str, help: str, group: Group = REST) -> Parameter:
     """An option that is either there or not."""
     return Parameter(names or None, help=help, group=group, negative=(), show_default=False)

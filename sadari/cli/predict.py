@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from sadari.cli import say
+from sadari.cli.opening import open_run
 from sadari.cli.options import REST, LangOption, QuietOption, RunArgument, split_names, switch
+from sadari.lang import default_lang
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +46,8 @@ def predict(
 ) -> None:
     """Use a trained rung on new rows."""
     from sadari.predict import predict_file
-    from sadari.runs import Run
 
-    opened = Run.load(run)
+    opened = open_run(run, lang or default_lang(), quiet)
     with _counter(quiet) as told:
         say.result(predict_file(opened, rows, out, probabilities=probabilities, keep=keep, told=told))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Annotated, Any
+from types import NoneType
+from typing import Annotated, Any, get_args
 
 from cyclopts import Group, Parameter
 
-from sadari.cli.options import whole
+from sadari.cli.options import several_whole, whole
 from sadari.describe import Field
 
 AUTO = "auto"
@@ -41,11 +42,22 @@ def option(field: Field, group: Group) -> inspect.Parameter:
         help=field.help + (f" `{AUTO}` means 0." if automatic else ""),
         group=group,
         show_default=AUTO if automatic and not field.default else _say(field.default),
-        converter=_rate if automatic else whole if field.type is int else None,
+        converter=_converter(field),
         negative=None if field.default is True else (),
     )
     annotation = Annotated[field.type | None, about]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _converter(field: Field) -> Callable[..., Any] | None:
+    """What turns words of a command line into a field's value, where the library's way is not ours."""
+    if field.name == "learning_rate":
+        return _rate
+    plain = [part for part in get_args(field.type) or (field.type,) if part is not NoneType]
+    return _CONVERTERS.get(field.type) or _CONVERTERS.get(plain[0])
+
+
+_CONVERTERS: dict[Any, Callable[..., Any]] = {int: whole, tuple[int, ...]: several_whole}
 
 
 def _say(default: Any) -> str | bool:

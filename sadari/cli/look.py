@@ -1,0 +1,124 @@
+"""`sadari look RUN [VIEW]`: what a run is and which views fit it, or one of them drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from sadari.cli import say
+from sadari.cli.opening import open_run, open_runs
+from sadari.cli.options import REST, LangOption, QuietOption, RunArgument
+from sadari.cli.settings import option, with_options
+from sadari.describe import Field, options_of
+from sadari.inspection import VIEWS, views_for
+from sadari.lang import Lang, default_lang, pick
+
+if TYPE_CHECKING:
+    from sadari.runs import Run
+
+VIEW = Group("The view", sort_key=1)
+# What the options of the views mean; which view takes which is read from the views themselves.
+HELP = {
+    "feature": "The column to go along",
+    "features": "Two columns, one across and one up",
+    "of": "The class whose probability is drawn",
+    "part": "The rows to look at; leave test alone until you have chosen",
+    "bins": "Groups of probabilities",
+    "top": "How many features, the heaviest first",
+    "between": "Two rows, by number from 1, to draw a line through instead of along a feature",
+    "depths": "Numbers of hidden layers to compare, with commas between",
+    "width": "Units of each hidden layer",
+    "activation": "What bends each unit, as in `sadari fit`",
+    "units": "Widths of hidden layer to compare, with commas between",
+    "steps": "Steps of training to take",
+}
+TEXTS = {
+    "run": (
+        "{rung} fitted on {data} ({rows:,} rows) to {task} `{target}`: {parameters:,} weights",
+        "{rung}: {data}({rows:,}행), 목표 `{target}`, 과제 {task}, 가중치 {parameters:,}개",
+    ),
+    "views": ("views that fit it: sadari look {path} VIEW", "볼 수 있는 것: sadari look {path} VIEW"),
+    "written": ("written: {files}", "쓴 파일: {files}"),
+}
+
+
+def look_into(
+    run: RunArgument,
+    view: Annotated[
+        str | None,
+        Parameter(help=f"One of: {', '.join(VIEWS)}; without it, those that fit the run are listed."),
+    ] = None,
+    /,
+    *,
+    out: Annotated[
+        Path | None,
+        Parameter(help="The folder for the picture, page and numbers; else RUN/looks.", group=REST),
+    ] = None,
+    quiet: QuietOption = False,
+    lang: LangOption = None,
+    **options: Any,
+) -> None:
+    """Open a trained rung up: curves, regions, weights, calibration and more."""
+    lang = lang or default_lang()
+    if view is None:
+        _list_views(open_run(run, lang, quiet), run, lang)
+        return
+    from sadari.inspection import look as look_inside
+
+    many = view in VIEWS and VIEWS[view].many
+    runs: Any = open_runs(run) if many else open_run(run, lang, quiet)
+    seen = look_inside(runs, view, **options)
+    from sadari.charts import save  # half a second, which a mistyped view need not wait for
+
+    files = save(seen, out or run / "looks", lang)
+    if not quiet:
+        for part in ("title", "see", "caption"):
+            print(seen.say(part, lang))
+        say.aside(pick(TEXTS, "written", lang, files=" ".join(map(str, files))))
+    say.result(files[0])
+
+
+def _list_views(run: Run, path: Path, lang: Lang) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = say.console(stderr=False)
+    about = run.config["data"]
+    line = pick(
+        TEXTS,
+        "run",
+        lang,
+        rung=run.rung,
+        data=about["name"],
+        rows=about["rows"],
+        task=run.config["task"],
+        target=about["target"],
+        parameters=sum(weight.numel() for weight in run.model.parameters()),
+    )
+    out.print(line, markup=False)
+    say.notes(run.notes, lang)
+    out.print(pick(TEXTS, "views", lang, path=path), markup=False)
+    grid = Table.grid(padding=(0, 2))
+    for name in views_for(run.config["task"], run.rung):
+        info = VIEWS[name]
+        grid.add_row(Text(f"  {name}", "bold"), info.summary_ko if lang == "ko" else info.summary_en)
+    out.print(grid)
+
+
+def view_options() -> list[Field]:
+    """Every option of every view once, its help naming the views that take it."""
+    takers: dict[str, list[str]] = {}
+    fields: dict[str, Field] = {}
+    for name, info in VIEWS.items():
+        for field in options_of(info.module, info.function):
+            takers.setdefault(field.name, []).append(name)
+            fields[field.name] = field
+    return [
+        Field(name, field.type, None, f"{HELP[name]} ({', '.join(takers[name])}).")
+        for name, field in fields.items()
+    ]
+
+
+look = with_options(look_into, [option(field, VIEW) for field in view_options()])
