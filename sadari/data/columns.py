@@ -12,6 +12,9 @@ from sadari.data import readings
 
 Kind = Literal["number", "boolean", "category", "date"]
 YEAR_DAYS, WEEK_DAYS = 365.2425, 7.0
+TURN = 6.283185307179586  # 2 pi
+FARTHEST = 1e9  # deviations from the mean; a cell beyond them would be infinite in float32 arithmetic
+LARGEST = 1e100  # a number beyond this counts as infinite, so that sums of its cubes do not
 RARE, GAP = "(rare)", "(missing)"
 
 
@@ -22,7 +25,7 @@ class ColumnSpec:
     name: str
     kind: Kind
     missing: bool = False
-    """Training had gaps: one more 0/1 feature says where."""
+    """Training had gaps: one more 0/1 feature says where. Elsewhere a gap is the mean, or zero in all features."""
     center: float = 0.0
     """Subtracted from the number, the boolean as 0/1, or the days since 1970-01-01 UTC."""
     scale: float = 1.0
@@ -50,7 +53,7 @@ class ColumnSpec:
     def values(self, dtype: pl.DataType) -> pl.Expr | None:
         """The raw column as float64 (number, boolean, days since 1970) or text (category); None where `dtype` cannot be that.
 
-        A missing or infinite value is null, and so is text that cannot be read so: `unread` finds it.
+        A missing or infinite value is null, and so is text that cannot be read: `unread` tells it from a missing one.
         """
         column = pl.col(self.name)
         if self.kind == "category":
@@ -58,30 +61,35 @@ class ColumnSpec:
         if self.kind == "date":
             return as_days(column, dtype)
         if self.kind == "boolean" and dtype == pl.String:
-            return readings.boolean(column).cast(pl.Float64)
+            column, dtype = readings.boolean(column), pl.Float64()
         return as_number(column, dtype)
+
+    def unread(self) -> pl.Expr:
+        """Whether a cell of text says neither a value of this column's kind nor that it is missing."""
+        column = pl.col(self.name)
+        read = {"number": readings.number, "boolean": readings.boolean, "date": readings.date}[self.kind]
+        return readings.trimmed(column).is_not_null() & read(column).is_null()
 
     def encode(self, dtype: pl.DataType) -> list[pl.Expr]:
         """Float32 features in the order of `features`; for a category one Int32 place among them, null for none."""
         value = self.values(dtype)
         assert value is not None  # the spec has checked the type
         if self.kind == "category":
-            places = value.cast(pl.Enum(self.categories), strict=False).to_physical().cast(pl.Int32)
-            if self.rare:
-                places = pl.when(value.is_not_null()).then(places.fill_null(len(self.categories))).otherwise(places)
-            if self.missing or self.rare:  # where training had no gaps, a gap is an unseen category
-                places = pl.when(value.is_null()).then(len(self.features) - 1).otherwise(places)
-            return [places.alias(self.name)]
-        parts = [(value - self.center) / self.scale]
+            return [self._place(value)]
+        parts = [((value - self.center) / self.scale).clip(-FARTHEST, FARTHEST)]
         if self.kind == "date":
-            turns = [value / YEAR_DAYS, value / WEEK_DAYS] + [value - value.floor()] * self.clock
-            if self.clock:
-                turns[1] = value.floor() / WEEK_DAYS  # the weekday itself, whatever the time of day
+            turns = [value / YEAR_DAYS, value.floor() / WEEK_DAYS] + [value - value.floor()] * self.clock
             parts += [side for turn in turns for side in ((turn * TURN).sin(), (turn * TURN).cos())]
-        gap = [value.is_null()] * self.missing
-        names = self.features
-        done = [part.cast(pl.Float32).fill_null(0.0) for part in parts] + [part.cast(pl.Float32) for part in gap]
-        return [part.alias(name) for part, name in zip(done, names, strict=True)]
+        gap = [value.is_null().cast(pl.Float32)] * self.missing
+        return [part.cast(pl.Float32).fill_null(0.0) for part in parts] + gap
+
+    def _place(self, value: pl.Expr) -> pl.Expr:
+        place = value.cast(pl.Enum(self.categories), strict=False).to_physical().cast(pl.Int32)
+        if self.rare:
+            place = place.fill_null(len(self.categories))
+        if self.missing:  # where training had no gaps, a gap is one more unseen category
+            place = pl.when(value.is_null()).then(len(self.features) - 1).otherwise(place)
+        return place
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"categories": list(self.categories)}
@@ -94,11 +102,11 @@ class ColumnSpec:
         return cls(**{**content, "categories": tuple(content.get("categories", ()))})
 
 
-TURN = 6.283185307179586  # 2 pi
-
-
 def as_number(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
-    """Numbers, booleans as 0 and 1, durations and times of day in seconds, or text that says a number, as float64."""
+    """Numbers, booleans as 0 and 1, durations and times of day in seconds, or text that says a number, as float64.
+
+    Infinite values become null.
+    """
     if dtype == pl.String:
         value = readings.number(column)
     elif dtype == pl.Duration:
@@ -109,7 +117,7 @@ def as_number(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
         value = column.cast(pl.Float64)
     else:
         return None
-    return pl.when(value.is_finite()).then(value)
+    return pl.when(value.abs() < LARGEST).then(value)  # false for NaN too
 
 
 def as_days(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
@@ -129,7 +137,12 @@ def as_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
         return readings.trimmed(column)
     if dtype.is_float():
         whole = column.cast(pl.Int64, strict=False)
-        return pl.when(whole.cast(dtype) == column).then(whole.cast(pl.String)).when(column.is_not_nan()).then(column.cast(pl.String))
+        return (
+            pl.when(whole.cast(dtype) == column)
+            .then(whole.cast(pl.String))
+            .when(column.is_not_nan())
+            .then(column.cast(pl.String))
+        )
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
         return None
     return column.cast(pl.String)

@@ -29,7 +29,10 @@ TEXTS = {
         "{count:,} of {rows:,} rows have no `{target}` and are left out",
         "{rows:,}행 가운데 `{target}` 값이 없는 {count:,}행은 뺐습니다",
     ),
-    "text": ("target `{target}` is text, so the task is classify", "목표 `{target}`의 값이 글이므로 과제는 classify"),
+    "text": (
+        "target `{target}` is text, so the task is classify",
+        "목표 `{target}`의 값이 글이므로 과제는 classify",
+    ),
     "truth": (
         "target `{target}` is true or false, so the task is classify",
         "목표 `{target}`의 값이 참 또는 거짓이므로 과제는 classify",
@@ -108,14 +111,19 @@ def prepare(
     y = target_values(column, target, task, name=table.name)
     kept = np.flatnonzero(y.is_not_null().to_numpy())
     if len(kept) < table.rows:
-        notes.append(Note.of(TEXTS, "no target", "warning", count=table.rows - len(kept), rows=table.rows, target=target))
+        notes.append(
+            Note.of(
+                TEXTS, "no target", "warning", count=table.rows - len(kept), rows=table.rows, target=target
+            )
+        )
     split = _split(table, target, task, y, kept, seed)
     learner = Learner(table.schema, target, task, drop=drop, log_target=log_target)
     if table.streamed:
         spec, arrays = _streamed(table, learner, split, cache)
     else:
         spec, arrays = _in_memory(table, learner, split)
-    return Prepared(table, task, spec, split, *arrays, notes=(*notes, *spec.notes))
+    train, validation, test = arrays
+    return Prepared(table, task, spec, split, train, validation, test, (*notes, *spec.notes))
 
 
 def detect_task(table: Table, target: str) -> tuple[str, Note]:
@@ -130,7 +138,9 @@ def detect_task(table: Table, target: str) -> tuple[str, Note]:
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         return "classify", Note.of(TEXTS, "text", target=target)
     if not dtype.is_numeric():
-        raise SadariError(f"{table.name}: the target {target} is {dtype}, which cannot be predicted; choose another --target")
+        raise SadariError(
+            f"{table.name}: the target {target} is {dtype}, which cannot be predicted; choose another --target"
+        )
     column = pl.col(target).cast(pl.Float64).fill_nan(None)
     whole, distinct, rows = (
         table.frame.select(
@@ -156,21 +166,29 @@ def _check_names(table: Table, target: str | None, drop: Sequence[str]) -> str:
     left = [name for name in names if name not in drop]
     chosen = target or table.target or (left[-1] if left else "")
     if chosen not in left:
-        raise SadariError(f"{chosen!r} is both the target and in --drop; drop another column or choose another --target")
+        raise SadariError(
+            f"{chosen!r} is both the target and in --drop; drop another column or choose another --target"
+        )
     if len(left) < 2:
-        raise SadariError(f"{table.name} has one column ({left[0]}); a table needs a target and at least one column beside it")
+        raise SadariError(
+            f"{table.name} has one column ({left[0]}); a table needs a target and at least one column beside it"
+        )
     return chosen
 
 
 def _split(table: Table, target: str, task: str, y: pl.Series, kept: np.ndarray, seed: int) -> Split:
     """A split of the rows that have a target, in the table's row numbers."""
     if not len(kept):
-        raise SadariError(f"{table.name}: the target {target} is missing in all {table.rows:,} rows; choose another --target")
+        raise SadariError(
+            f"{table.name}: the target {target} is missing in all {table.rows:,} rows; choose another --target"
+        )
     known = y.drop_nulls()
     distinct = known.n_unique()
     if distinct == 1:
         what = "is one class" if task == "classify" else "is constant"
-        raise SadariError(f"{table.name}: the target {target} {what} ({known[0]!r} in all {len(kept):,} rows); choose another --target")
+        raise SadariError(
+            f"{table.name}: the target {target} {what} ({known[0]!r} in all {len(kept):,} rows); choose another --target"
+        )
     if task == "classify" and distinct > max(MOST_CLASSES, len(kept) / 2):
         raise SadariError(
             f"{table.name}: the target {target} has {distinct:,} classes in {len(kept):,} rows, too many to learn; use --task regress or "
@@ -188,10 +206,15 @@ def _in_memory(table: Table, learner: Learner, split: Split) -> tuple[TableSpec,
         learner.update(batch)
     spec = learner.finish()
     parts = (frame[rows] for rows in (split.train, split.validation, split.test))
-    return spec, [Arrays(spec.encode(part, name=table.name), spec.encode_target(part, name=table.name)) for part in parts]
+    return spec, [
+        Arrays(spec.encode(part, name=table.name), spec.encode_target(part, name=table.name))
+        for part in parts
+    ]
 
 
-def _streamed(table: Table, learner: Learner, split: Split, cache: Path | None) -> tuple[TableSpec, list[Arrays]]:
+def _streamed(
+    table: Table, learner: Learner, split: Split, cache: Path | None
+) -> tuple[TableSpec, list[Arrays]]:
     """Two passes over the rows in batches: one learns, one writes the features of each part to a raw file."""
     part = np.full(table.rows, len(_PARTS), np.int8)
     for number, rows in enumerate((split.train, split.validation, split.test)):
@@ -204,7 +227,9 @@ def _streamed(table: Table, learner: Learner, split: Split, cache: Path | None) 
         folder.mkdir(parents=True, exist_ok=True)
         _write(table, spec, part, folder)
     except OSError as error:
-        raise SadariError(f"cannot write the features of {table.name} to {folder} ({error.strerror}); free some space") from error
+        raise SadariError(
+            f"cannot write the features of {table.name} to {folder} ({error.strerror}); free some space"
+        ) from error
     sizes = [len(split.train), len(split.validation), len(split.test)]
     return spec, [_mapped(folder, name, rows, spec) for name, rows in zip(_PARTS, sizes, strict=True)]
 
@@ -217,7 +242,9 @@ def _batches(table: Table) -> Iterator[tuple[int, pl.DataFrame]]:
 
 
 def _write(table: Table, spec: TableSpec, part: np.ndarray, folder: Path) -> None:
-    files = [(open(folder / f"{name}.features", "wb"), open(folder / f"{name}.targets", "wb")) for name in _PARTS]
+    files = [
+        (open(folder / f"{name}.features", "wb"), open(folder / f"{name}.targets", "wb")) for name in _PARTS
+    ]
     try:
         for start, batch in _batches(table):
             here = part[start : start + batch.height]

@@ -72,12 +72,13 @@ class TableSpec:
             learner.update(batch)
         return learner.finish()
 
-    def check(self, schema: Mapping[str, pl.DataType], name: str = "the rows", *, target: bool = False) -> None:
-        """Raise SadariError naming each column that is not there or can never hold what the run was trained on."""
-        wanted = [column.name for column in self.columns] + [self.target] * target
+    def check(self, schema: Mapping[str, pl.DataType], name: str = "the rows") -> None:
+        """Raise SadariError naming each column that is not there, or that can never hold what was trained on."""
+        wanted = [column.name for column in self.columns]
         if absent := [column for column in wanted if column not in schema]:
             raise SadariError(
-                f"{name} lacks column{'s' * (len(absent) > 1)}: {', '.join(absent)}; the run was trained with {', '.join(wanted)}"
+                f"{name} lacks column{'s' * (len(absent) > 1)}: {', '.join(absent)}; the run was trained with "
+                f"{', '.join(wanted)}"
             )
         wrong = [
             f"{column.name} ({schema[column.name]}, trained on {column.kind})"
@@ -85,37 +86,50 @@ class TableSpec:
             if column.values(schema[column.name]) is None
         ]
         if wrong:
-            raise SadariError(f"{name} has columns of another type: {', '.join(wrong)}; give them as they were in training")
+            raise SadariError(
+                f"{name} has columns of another type: {', '.join(wrong)}; give them as in training"
+            )
 
-    def encode(self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows") -> Float32[np.ndarray, "N C"]:
+    def encode(
+        self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows"
+    ) -> Float32[np.ndarray, "N C"]:
         """Features (N, C), C-contiguous. `first_row` and `name` say in an error where the rows come from.
 
         Raises SadariError naming every column that is missing or of the wrong type, or the first cell that is no number or date.
         """
-        self.check(frame.schema, name)
-        _refuse_unread(self.columns, frame, first_row, name)
-        out = np.zeros((frame.height, self.width), np.float32)
-        plan = list(_plan(self.columns, frame.schema))
-        expressions = [expression for _, _, found in plan for expression in found]
+        schema = frame.schema
+        self.check(schema, name)
+        self._refuse_unread(frame, schema, first_row, name)
+        expressions: list[pl.Expr] = []
+        dense: list[int] = []  # places of the features that are numbers
+        places: list[int] = []  # places where the one-hot features of a column begin
+        first = 0
+        for column in self.columns:
+            found = column.encode(schema[column.name])
+            expressions += [expression.alias(str(first + offset)) for offset, expression in enumerate(found)]
+            (places if column.kind == "category" else dense).extend(range(first, first + len(found)))
+            first += len(column.features)
+        out = np.zeros((frame.height, first), np.float32)  # (N, C)
         for start in range(0, frame.height, _BLOCK):
             values = frame.slice(start, _BLOCK).select(expressions)
             block = out[start : start + _BLOCK]
-            for first, category, found in plan:
-                names = [expression.meta.output_name() for expression in found]
-                if category:
-                    places = values[names[0]]
-                    rows = np.flatnonzero(places.is_not_null().to_numpy())
-                    block[rows, first + places.drop_nulls().to_numpy()] = 1.0
-                else:
-                    block[:, first : first + len(names)] = values.select(names).to_numpy()
+            block[:, dense] = values.select(map(str, dense)).to_numpy()
+            for place in places:
+                category = values[str(place)]
+                block[np.flatnonzero(category.is_not_null()), place + category.drop_nulls().to_numpy()] = 1.0
         return out
 
-    def encode_target(self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows") -> Shaped[np.ndarray, " N"]:
+    def encode_target(
+        self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows"
+    ) -> Shaped[np.ndarray, " N"]:
         """Float32 in model space, or int64 class numbers (N,).
 
         Raises SadariError for a target that is missing, no number, infinite, or a class that training never saw.
         """
-        self.check(frame.schema, name, target=True)
+        if self.target not in frame.columns:
+            raise SadariError(
+                f"{name} lacks the target column {self.target}; add it, or predict instead of scoring"
+            )
         values = target_values(frame, self.target, self.task, first_row, name)
         if values.null_count():
             row = first_row + int(values.is_null().to_numpy().argmax())
@@ -124,7 +138,9 @@ class TableSpec:
             numbers = values.to_numpy().astype(np.float64)
             if self.log_target:
                 if (numbers <= -1).any():
-                    raise SadariError(f"{name}: {self.target} goes down to {numbers.min():g}, and log1p needs more than -1; leave --log-target out")
+                    raise SadariError(
+                        f"{name}: {self.target} goes down to {numbers.min():g}, and log1p needs more than -1; leave --log-target out"
+                    )
                 numbers = np.log1p(numbers)
             return ((numbers - self.target_center) / self.target_scale).astype(np.float32)
         codes = values.cast(pl.Enum(self.classes), strict=False)
@@ -134,6 +150,23 @@ class TableSpec:
                 f"{name}: {self.target} has the class {odd!r}, which is in no training row; classes there: {', '.join(self.classes[:10])}"
             )
         return codes.to_physical().to_numpy().astype(np.int64)
+
+    def _refuse_unread(
+        self, frame: pl.DataFrame, schema: Mapping[str, pl.DataType], first_row: int, name: str
+    ) -> None:
+        """Raise SadariError for the first cell of text in a column of numbers, booleans or dates that is none."""
+        texts = [
+            column
+            for column in self.columns
+            if column.kind != "category" and schema[column.name] == pl.String
+        ]
+        odd = frame.select(column.unread().arg_max().alias(column.name) for column in texts if frame.height)
+        for column, row in zip(texts, odd.row(0) if texts and frame.height else (), strict=False):
+            if frame.slice(row, 1).select(column.unread()).item():
+                raise SadariError(
+                    f"{name}: column {column.name} is {frame[column.name][row]!r} in row {first_row + row:,}, and the run was "
+                    f"trained on a {column.kind} there; mend that cell, or leave it empty"
+                )
 
     def decode_target(self, values: np.ndarray) -> np.ndarray:
         """Model space to the target's own units, in float64; any shape."""
@@ -167,10 +200,14 @@ class TableSpec:
                 notes=tuple(Note.from_json(note) for note in content["notes"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SadariError(f"spec.json is no spec of a table ({type(error).__name__}: {error}); fit the run again") from error
+            raise SadariError(
+                f"spec.json is no spec of a table ({type(error).__name__}: {error}); fit the run again"
+            ) from error
 
 
-def target_values(frame: pl.DataFrame, target: str, task: str, first_row: int = 1, name: str = "the rows") -> pl.Series:
+def target_values(
+    frame: pl.DataFrame, target: str, task: str, first_row: int = 1, name: str = "the rows"
+) -> pl.Series:
     """The target as float64 (regress) or as text (classify), null where it is missing.
 
     Raises SadariError for a type that cannot be a target, text among numbers, or an infinite value, naming its row.
@@ -178,7 +215,9 @@ def target_values(frame: pl.DataFrame, target: str, task: str, first_row: int = 
     column, dtype = pl.col(target), frame.schema[target]
     values = as_number(column, dtype) if task == "regress" else as_text(column, dtype)
     if values is None or dtype in (pl.Duration, pl.Time):
-        raise SadariError(f"{name}: the target {target} is {dtype}, which cannot be predicted by {task}; choose another --target")
+        raise SadariError(
+            f"{name}: the target {target} is {dtype}, which cannot be predicted by {task}; choose another --target"
+        )
     read = frame.select(values.alias(target))[target]
     if task == "regress":
         given = frame[target] if dtype != pl.String else frame.select(readings.trimmed(column))[target]
@@ -192,35 +231,3 @@ def target_values(frame: pl.DataFrame, target: str, task: str, first_row: int = 
                 f"{name}: the target {target} {kind} in row {first_row + row:,} ({given[row]!r}); mend the value, or choose another --target"
             )
     return read
-
-
-def _plan(columns: Sequence[ColumnSpec], schema: Mapping[str, pl.DataType]) -> Iterator[tuple[int, bool, list[pl.Expr]]]:
-    """For each column: the place of its first feature, whether it is a category, and its expressions."""
-    first = 0
-    for column in columns:
-        yield first, column.kind == "category", column.encode(schema[column.name])
-        first += len(column.features)
-
-
-def _refuse_unread(columns: Sequence[ColumnSpec], frame: pl.DataFrame, first_row: int, name: str) -> None:
-    """Raise SadariError for the first cell of text in a column of numbers or dates that says neither."""
-    texts = [column for column in columns if column.kind != "category" and frame.schema[column.name] == pl.String]
-    if not texts:
-        return
-    infinite = r"(?i)^[+-]?(inf|infinity|\d[\d.]*e\+?\d+)$"
-    odd = frame.select(
-        (
-            readings.trimmed(pl.col(column.name)).str.contains(infinite).not_()
-            & column.values(pl.String()).is_null()  # type: ignore[union-attr]
-        )
-        .fill_null(False)
-        .alias(column.name)
-        for column in texts
-    )
-    for column in texts:
-        if odd[column.name].any():
-            row = int(odd[column.name].to_numpy().argmax())
-            raise SadariError(
-                f"{name}: column {column.name} row {first_row + row:,} is {frame[column.name][row]!r}, and the run was trained on a "
-                f"{column.kind} there; mend the value, or leave it empty"
-            )

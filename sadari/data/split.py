@@ -52,20 +52,29 @@ def split_rows(
     free = rows - official_test
     if official_test:
         fractions = (0.8, 0.2, 0.0)
-    unit, size = np.arange(free), np.ones(free, np.int64)  # what is dealt out: rows one by one, or whole groups
+    unit, size = (
+        np.arange(free),
+        np.ones(free, np.int64),
+    )  # what is dealt out: rows one by one, or whole groups
     if groups is not None:
         _, unit, size = np.unique(groups[:free], return_inverse=True, return_counts=True)
     parts = 2 if official_test else 3
     if len(size) < parts:
         what = "rows with a target" if groups is None else "groups"
-        raise SadariError(f"{len(size)} {what} cannot be divided into {parts} parts; at least {parts} are needed, hundreds to learn")
-    stratum = np.zeros(len(size), np.int64) if strata is None else _unit_strata(strata[:free], unit, len(size))
+        raise SadariError(
+            f"{len(size)} {what} cannot be divided into {parts} parts; at least {parts} are needed, hundreds to learn"
+        )
+    stratum = (
+        np.zeros(len(size), np.int64) if strata is None else _unit_strata(strata[:free], unit, len(size))
+    )
     order = _order(stratum, np.random.default_rng(seed))
     before = np.cumsum(size[order])  # rows up to and with each unit
     first = int(np.clip(np.searchsorted(before, fractions[0] * free + 0.5), 1, len(size) - parts + 1))
     second = len(size)
     if not official_test:
-        second = int(np.clip(np.searchsorted(before, sum(fractions[:2]) * free + 0.5), first + 1, len(size) - 1))
+        second = int(
+            np.clip(np.searchsorted(before, sum(fractions[:2]) * free + 0.5), first + 1, len(size) - 1)
+        )
     part = np.full(len(size), 2, np.int8)
     part[order[:first]], part[order[first:second]] = 0, 1
     part = part[unit]  # (N,)

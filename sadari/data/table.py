@@ -12,26 +12,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sadari.data import delimited, readings
-from sadari.data.delimited import Delimited
-from sadari.data.readings import READINGS, Reading
+from sadari.data import delimited
+from sadari.data.inference import read_text
 from sadari.errors import SadariError
 from sadari.lang import Note
 
-TEXTS = {
-    "stray": (
-        "column `{column}` is text, though all but {odd} of {rows:,} values are numbers; the first that is not is {value} (row {row:,})",
-        "`{column}` 열은 {rows:,}개 값 중 {odd}개를 빼면 모두 수이지만 글로 다룹니다. 수가 아닌 첫 값은 {row:,}행의 {value}입니다",
-    ),
-    "month first": (
-        "column `{column}`: dates such as {value} are read month first; day first would fit as well",
-        "`{column}` 열: {value} 같은 날짜를 월/일 순서로 읽었습니다. 일/월 순서로도 읽힙니다",
-    ),
-}
-
 # Bytes of memory that a prepared table takes at its peak for each byte of the file, measured by benchmarks/stream.py.
 _GROWTH = 6.0
-_SAMPLE = 1000
 _OTHER = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; save the sheet as CSV, or unpack the archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
@@ -72,7 +59,10 @@ class Table:
 
 
 def open_table(
-    source: str | Path | pl.DataFrame, *, memory: int = 2 << 30, types: Mapping[str, pl.DataType] | None = None
+    source: str | Path | pl.DataFrame,
+    *,
+    memory: int = 2 << 30,
+    types: Mapping[str, pl.DataType] | None = None,
 ) -> Table:
     """Open a file (CSV, TSV, either gzipped, Parquet), a built-in by name, or a frame. A path wins over a name.
 
@@ -88,11 +78,17 @@ def open_table(
         if path.exists():
             return _open_path(path, memory, types or {})
         if path.is_symlink():
-            raise SadariError(f"{path} links to {path.readlink()}, which is not there; mend the link or name the file itself")
+            raise SadariError(
+                f"{path} links to {path.readlink()}, which is not there; mend the link or name the file itself"
+            )
     except PermissionError as error:
-        raise SadariError(f"{path} may not be read (permission denied); change its rights or copy it") from error
+        raise SadariError(
+            f"{path} may not be read (permission denied); change its rights or copy it"
+        ) from error
     except OSError as error:
-        raise SadariError(f"{str(path)[:200]} cannot be read ({error.strerror or error}); check the path") from error
+        raise SadariError(
+            f"{str(path)[:200]} cannot be read ({error.strerror or error}); check the path"
+        ) from error
     return _open_name(str(source), memory)
 
 
@@ -105,7 +101,9 @@ def _open_name(name: str, memory: int) -> Table:
         tables = [entry.name for entry in BUILTIN.values() if entry.kind == "table"]
         near = get_close_matches(name, BUILTIN, n=1, cutoff=0.6)
         meant = f"; did you mean {near[0]}?" if near else ""
-        raise SadariError(f"{name!r} is neither a file nor built-in data{meant} (built in: {', '.join(tables)})")
+        raise SadariError(
+            f"{name!r} is neither a file nor built-in data{meant} (built in: {', '.join(tables)})"
+        )
     frame, entry = open_builtin(name)
     table = _framed(frame, name, memory)
     return Table(
@@ -136,7 +134,9 @@ def _open_parquet(path: Path, memory: int) -> Table:
         schema = dict(frame.collect_schema())
         rows = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SadariError(f"{path} is no readable Parquet file ({_first_line(error)}); write it again") from error
+        raise SadariError(
+            f"{path} is no readable Parquet file ({_first_line(error)}); write it again"
+        ) from error
     if not schema or not rows:
         raise SadariError(f"{path} has {len(schema)} columns and {rows} rows; a table needs both")
     digest = _sha256(path)
@@ -147,90 +147,8 @@ def _open_parquet(path: Path, memory: int) -> Table:
 def _open_text(path: Path, memory: int, types: Mapping[str, pl.DataType]) -> Table:
     file = delimited.survey(path)
     streamed = file.bytes * _GROWTH > memory
-    raw = pl.scan_csv(
-        file.text, separator=file.separator, infer_schema=False, new_columns=file.names, null_values=list(readings.MISSING), glob=False
-    )
-    try:
-        raw = raw if streamed else raw.collect().lazy()
-        rows = raw.select(pl.len(), pl.col(file.names[-1]).null_count().alias("gaps")).collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise _malformed(file, error) from error
-    count, gaps = rows.row(0)
-    count -= file.blank if len(file.names) > 1 else 0  # polars skips blank lines itself where there is one column
-    if count < 1:
-        raise SadariError(f"{path} has a line of column names and no rows below it; a table needs rows")
-    _refuse_ragged(file, gaps > file.blank)
-    raw = raw.head(count) if file.blank else raw
-    chosen, notes = _choose(raw, file, types)
-    frame = raw.select(reading.read(pl.col(name)).alias(name) for name, reading in chosen.items())
-    frame = frame if streamed else frame.collect().lazy()
-    schema = {name: reading.dtype for name, reading in chosen.items()}
-    return Table(path.name, str(path.resolve()), frame, schema, count, file.sha256, streamed, notes=tuple(notes))
-
-
-def _refuse_ragged(file: Delimited, gaps: bool) -> None:
-    """Find rows with too few fields, which polars fills with gaps in silence; only where the last column has gaps."""
-    counted = not file.quoted and file.separators == (len(file.names) - 1) * (file.lines - file.blank)
-    if gaps and not counted and (place := delimited.ragged(file)):
-        raise _uneven(file, place)
-
-
-def _uneven(file: Delimited, place: tuple[int, int]) -> SadariError:
-    line, fields = place
-    return SadariError(
-        f"{file.path} line {line:,} has {fields} fields, the header has {len(file.names)}; mend the line (quote a field that holds "
-        f"{file.separator!r})"
-    )
-
-
-def _malformed(file: Delimited, error: Exception) -> SadariError:
-    """What polars' error means, with the line that it does not name."""
-    if line := delimited.unclosed(file):
-        return SadariError(f'{file.path} line {line:,} opens a quote (") that is never closed; close it, or double it: ""')
-    if place := delimited.ragged(file):
-        return _uneven(file, place)
-    return SadariError(f"{file.path} cannot be read as rows separated by {file.separator!r} ({_first_line(error)})")
-
-
-def _choose(raw: pl.LazyFrame, file: Delimited, types: Mapping[str, pl.DataType]) -> tuple[dict[str, Reading], list[Note]]:
-    """The reading of every column: the first that reads all of its cells, looked for in a sample, then held to all rows."""
-    sample = raw.head(_SAMPLE).collect(engine="streaming")
-    candidates: dict[str, list[Reading]] = {}
-    offered = READINGS + ((readings.COMMA,) if file.separator == ";" else ())
-    for name in file.names:
-        cells = sample[name].drop_nulls().to_frame("cell")
-        wanted = types.get(name)
-        if wanted == pl.String:
-            candidates[name] = []
-        elif cells.is_empty():
-            candidates[name] = list(offered)
-        else:
-            fits = cells.select(reading.read(pl.col("cell")).is_null().sum().alias(reading.name) for reading in offered).row(0)
-            candidates[name] = [reading for reading, odd in zip(offered, fits, strict=True) if odd == 0]
-    chosen, notes = dict.fromkeys(file.names, readings.TEXT), []
-    for name, failures in _failures(raw, candidates).items():
-        fits = [reading for reading, odd in zip(candidates[name], failures, strict=True) if odd == 0]
-        if fits:
-            chosen[name] = fits[0]
-    return chosen, notes
-
-
-def _failures(raw: pl.LazyFrame, candidates: Mapping[str, list[Reading]]) -> dict[str, list[int]]:
-    """For each column, how many cells each of its candidate readings cannot read."""
-    asked = {name: found for name, found in candidates.items() if found}
-    if not asked:
-        return {}
-    tests = [
-        (pl.col(name).is_not_null() & reading.read(pl.col(name)).is_null()).sum().alias(f"{place} {name}")
-        for name, found in asked.items()
-        for place, reading in enumerate(found)
-    ]
-    counts = raw.select(tests).collect(engine="streaming").row(0)
-    result, at = {}, 0
-    for name, found in asked.items():
-        result[name] = list(counts[at : at + len(found)])
-        at += len(found)
-    return result
+    frame, schema, rows, notes = read_text(file, streamed, types)
+    return Table(path.name, str(path.resolve()), frame, schema, rows, file.digest, streamed, notes=notes)
 
 
 def _framed(frame: pl.DataFrame, name: str, memory: int) -> Table:
@@ -249,7 +167,11 @@ def fingerprint(frame: pl.DataFrame) -> str:
         if column.dtype.is_numeric() and not column.dtype.is_decimal():
             digest.update(column.fill_null(0).to_numpy().tobytes())
         else:
-            text = column.to_list() if column.dtype.is_nested() else column.cast(pl.String, strict=False).fill_null("").to_list()
+            text = (
+                column.to_list()
+                if column.dtype.is_nested()
+                else column.cast(pl.String, strict=False).fill_null("").to_list()
+            )
             digest.update("\0".join(map(str, text)).encode())
     return digest.hexdigest()
 
