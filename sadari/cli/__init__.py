@@ -63,6 +63,7 @@ def make_app() -> App:
         help_epilogue="sadari VERB --help explains a verb; sadari fit RUNG --help shows a rung's settings.",
         help_format="plaintext",
         version=lambda: f"sadari {version('sadari')}",
+        console=say.console(stderr=False),
         result_action="return_value",
         print_error=False,
         exit_on_error=False,
@@ -71,6 +72,9 @@ def make_app() -> App:
     app.default(_start)
     for order, (verb, text) in enumerate(VERBS.items()):
         app.command(f"sadari.cli.{verb}:{verb}", name=verb, help=text, sort_key=order)
+    app.register_install_completion_command(
+        help="Let your shell complete these words (bash, zsh, fish, PowerShell).", sort_key=len(VERBS)
+    )
     return app
 
 

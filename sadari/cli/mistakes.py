@@ -95,7 +95,7 @@ def _choices(hint: Any) -> list[str]:
 
 
 def _near(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(words), n=3)
+    near = difflib.get_close_matches(word, list(words), n=3, cutoff=0.7)
     return f"did you mean {_listed(near, 'or')}?" if near else ""
 
 

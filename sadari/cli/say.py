@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sadari.data.prepare import Prepared
 
 TEXTS = {
-    "table": ("{name}: {rows:,} rows, {columns:,} columns; ", "{name}: {rows:,}행, {columns:,}열; "),
+    "table": ("{name}: {rows:,} rows, {columns:,} column{s}; ", "{name}: {rows:,}행, {columns:,}열; "),
     "own": ("target `{target}`, task {task}", "목표 `{target}`, 과제 {task}"),
     "regress": (
         "target `{target}` is numeric, so the task is regress",
@@ -39,9 +39,12 @@ def console(stderr: bool = True) -> Console:
     """A console on the stream as it is now (tests replace it); rich itself honours NO_COLOR and pipes."""
     from rich.console import Console
 
-    return Console(
-        file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=not sys.stderr.isatty()
-    )
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would leave with 1; `sadari.cli.run` knows what to do
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Plain(file=stream, highlight=False, soft_wrap=not stream.isatty())
 
 
 def error(message: str, lang: Lang | None = None) -> None:
@@ -60,8 +63,11 @@ def notes(found: Iterable[Note], lang: Lang) -> None:
 def prepared(prepared: Prepared, *, target: str | None, task: str | None, lang: Lang) -> None:
     """What was read and how it was understood, in a line; then the notes about the data."""
     table, spec = prepared.table, prepared.spec
+    columns = len(table.schema) - 1
     asked = task is not None or (table.task is not None and table.target == spec.target)
-    line = pick(TEXTS, "table", lang, name=table.name, rows=table.rows, columns=len(table.schema) - 1)
+    line = pick(
+        TEXTS, "table", lang, name=table.name, rows=table.rows, columns=columns, s="s" * (columns > 1)
+    )
     line += pick(
         TEXTS,
         "own" if asked else prepared.task,
