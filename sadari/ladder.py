@@ -128,7 +128,7 @@ LADDERS: tuple[Ladder, ...] = (
             _PRIOR,
             Rung(
                 "logistic",
-                "The prior gives everyone the same answer; logistic regression weighs the features",
+                "The prior gives everyone the same answer; logistic regression weighs the features.",
                 "사전 확률은 모두에게 같은 답을 준다. 로지스틱 회귀는 특성에 무게를 주어 확률로 바꾼다.",
                 "Cox 1958",
                 "sadari.models.logistic",
