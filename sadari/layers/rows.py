@@ -1,8 +1,8 @@
 """Rows in blocks: one pass over a table of any size, each block small enough to stay in cache, on every core.
 
-The direct solutions (line, logistic) read a table this way, so that it may be a file mapped into memory. Threads
-are torch's number. BLAS runs on one thread meanwhile: on blocks of this size its own threads wait for each other
-longer than they work, and for very long when another program has the second core.
+The direct solutions (line, logistic) read a table this way, so that it may be a file mapped into memory.
+Threads are torch's number. BLAS runs on one thread meanwhile: on blocks of this size its own threads wait for
+each other longer than they work, and for very long when another program has the second core.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 
-BLOCK = (
-    1 << 16
-)  # float64 cells a block: half a megabyte, so that a block and its copy stay in second-level cache
+BLOCK = 1 << 16  # float64 cells a block: half a megabyte, which stays in second-level cache
 SHARED = 1 << 19  # cells from which a second thread earns its start
 
 
 def over_rows(visit: Callable[[Iterator[slice]], T], rows: int, width: int) -> list[T]:
-    """Share `rows` out: each worker calls `visit` with the blocks of its part, in order; all answers, in order.
+    """Share `rows` out: each worker calls `visit` with the blocks of its part; all answers, in order.
 
     The shares depend on the number of threads alone, so that sums come out the same every time.
     """

@@ -3,10 +3,11 @@
 What differs from the rung below (mean): it looks at the features, and weighs each of them.
 
 Squared errors have a direct answer. The products of all columns with each other come from one pass over the
-rows, at the speed of a matrix product, but they square the condition number, and so lose sight of directions in
-which columns nearly coincide. Those directions, scaled up, are looked at in another pass (as Cholesky-QR repeats
-itself, Yamamoto et al. 2015, Fukaya et al. 2020; by eigenvectors here, so that the rank shows), and the answer is
-refined by its own residual (corrected semi-normal equations, Bjorck 1987). Most tables need one pass.
+rows, at the speed of a matrix product, but they square the condition number, and so lose sight of directions
+in which columns nearly coincide. Those directions, scaled up, are looked at in another pass (as Cholesky-QR
+repeats itself, Yamamoto et al. 2015, Fukaya et al. 2020; by eigenvectors here, so that the rank shows), and
+the answer is refined by its own residual (corrected semi-normal equations, Bjorck 1987). Most tables need one
+pass.
 
     pass      (X - centre) T  ->  products of columns  ->  singular values, and T of the directions seen badly
     refine    w  ->  residual r = y - X w  ->  X' r  ->  w + T T' X' r
@@ -31,8 +32,8 @@ from sadari.losses import Loss
 
 TEXTS: Texts = {
     "rank": (
-        "{spare} of {columns} columns only repeat others (rank {rank}): of all weights that fit equally well, "
-        "the shortest were taken.",
+        "{spare} of {columns} columns only repeat others (rank {rank}): of all weights that fit "
+        "equally well, the shortest were taken.",
         "열 {columns}개 가운데 {spare}개는 다른 열을 되풀이할 뿐이다(계수 {rank}). 똑같이 잘 맞는 가중치 중 "
         "가장 짧은 것을 골랐다.",
     ),
