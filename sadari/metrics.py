@@ -30,8 +30,8 @@ TEXTS = {
     "imbalanced": (
         "{share:.0%} of the training rows are {label!r}: always saying so is already that accurate. "
         "Score with --metric balanced-accuracy if the rare classes matter.",
-        "학습 행의 {share:.0%}가 {label!r}이다. 늘 그렇게 답하기만 해도 그만큼 맞는다. "
-        "드문 클래스가 중요하면 --metric balanced-accuracy 로 채점하라.",
+        "학습 행의 {share:.0%}가 {label!r}입니다. 늘 그렇게 답하기만 해도 그만큼 맞습니다. "
+        "드문 클래스가 중요하면 --metric balanced-accuracy 로 채점하십시오.",
     ),
 }
 
@@ -46,6 +46,8 @@ class Metric:
     """regress or classify."""
     higher: bool
     """Whether higher is better."""
+    title: tuple[str, str]
+    """What sentences and tables call it: English, Korean."""
     definition: tuple[str, str]
     """The formula in words: English, Korean."""
     contributions: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -60,6 +62,9 @@ class Metric:
     def score(self, predictions: np.ndarray, targets: np.ndarray) -> float:
         return float(self.reduce(self.contributions(predictions, targets).mean(0)))
 
+    def call(self, lang: Lang) -> str:
+        return self.title[lang == "ko"]
+
     def define(self, lang: Lang) -> str:
         return self.definition[lang == "ko"]
 
@@ -67,20 +72,16 @@ class Metric:
         """The score as people read it: shares in per cent, all else with three or four digits."""
         return f"{100 * value:.1f}%" if self.shares else number(value)
 
-    def show_gain(self, value: float, lang: Lang) -> str:
-        """A difference of two scores: shares in percentage points."""
+    def show_gain(self, value: float, lang: Lang, unit: bool = True) -> str:
+        """A difference of two scores: shares in percentage points, with or without the word."""
         if not self.shares:
             return number(value)
-        return f"{100 * value:.1f}%p" if lang == "ko" else f"{100 * value:.1f} points"
+        return f"{100 * value:.1f}" + ("" if not unit else "%p" if lang == "ko" else " points")
 
 
 def number(value: float) -> str:
-    """Three significant digits, four from 1 to 10 (which differences of neighbours need), whole numbers from
-    1,000.
-    """
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if 1 <= abs(value) < 10 else f"{value:.3g}"
+    """Three significant digits; whole numbers from 1,000."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def _squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -145,6 +146,7 @@ METRICS: dict[str, Metric] = {
             "rmse",
             "regress",
             False,
+            ("RMSE", "RMSE"),
             (
                 "root mean squared error: the square root of the mean of (prediction - target)², in the "
                 "target's units",
@@ -157,6 +159,7 @@ METRICS: dict[str, Metric] = {
             "mae",
             "regress",
             False,
+            ("MAE", "MAE"),
             (
                 "mean absolute error: the mean of |prediction - target|, in the target's units",
                 "평균 절대 오차: |예측 - 목표|의 평균, 단위는 목표와 같다",
@@ -168,6 +171,7 @@ METRICS: dict[str, Metric] = {
             "r2",
             "regress",
             True,
+            ("R²", "R²"),
             (
                 "R²: the share of the target's variance that is explained, 1 - squared error / variance; the "
                 "mean scores 0",
@@ -180,6 +184,7 @@ METRICS: dict[str, Metric] = {
             "accuracy",
             "classify",
             True,
+            ("accuracy", "정확도"),
             (
                 "accuracy: the share of rows whose most probable class is the right one",
                 "정확도: 가장 그럴듯한 클래스가 정답인 행의 비율",
@@ -192,6 +197,7 @@ METRICS: dict[str, Metric] = {
             "balanced-accuracy",
             "classify",
             True,
+            ("balanced accuracy", "균형 정확도"),
             (
                 "balanced accuracy: the share of right rows in each class, averaged over the classes",
                 "균형 정확도: 클래스마다 맞힌 비율을 구해 클래스끼리 평균한 값",
@@ -204,6 +210,7 @@ METRICS: dict[str, Metric] = {
             "log-loss",
             "classify",
             False,
+            ("log loss", "로그 손실"),
             (
                 "log loss: the mean of -ln(probability given to the right class)",
                 "로그 손실: 정답 클래스에 준 확률의 -ln 을 평균한 값",

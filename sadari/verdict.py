@@ -39,62 +39,70 @@ PROBABILITY = 0.95
 
 RULE = (
     "The answer is the lowest rung whose paired difference from the best rung on the test rows is within "
-    "{worth}; "
-    "the best is chosen on the validation rows, so the test rows choose nothing. The answer must also beat "
-    "every rung "
-    "below it with a probability of at least 0.95, else there is not enough data to tell.",
-    "답은 가장 좋은 단과의 짝지은 차이가 시험 행에서 {worth} 이내인, 가장 낮은 단이다. 가장 좋은 단은 검증 "
-    "행에서 고르므로 "
-    "시험 행은 아무것도 고르지 않는다. 또 답은 아래의 모든 단보다 0.95 이상의 확률로 나아야 하며, 아니면 "
-    "판단할 데이터가 아직 모자라다.",
+    "{worth}; the best is chosen on the validation rows, so the test rows choose nothing. The answer must "
+    "also "
+    "beat every rung below it with a probability of at least 0.95, else there is not enough data to tell.",
+    "답은 가장 좋은 단과의 짝지은 차이가 시험 행에서 {worth} 이내인, 가장 낮은 단입니다. 가장 좋은 단은 검증 "
+    "행에서 "
+    "고르므로 시험 행은 아무것도 고르지 않습니다. 또 답은 아래의 모든 단보다 0.95 이상의 확률로 나아야 하며, "
+    "아니면 "
+    "아직 판단할 데이터가 모자란 것입니다.",
 )
 
 TEXTS = {
     "one error": ("one standard error of that difference", "그 차이의 표준 오차 한 개"),
     "own units": ("{worth} of {metric}", "{metric} {worth}"),
+    "head stay": (
+        "Stay on the ground: {answer} is enough",
+        "바닥에 머무는 것이 좋습니다: {answer} 단이면 됩니다",
+    ),
+    "head climb": ("Climb to {answer}", "{answer} 단까지 올라갈 만합니다"),
+    "head unclear": (
+        "Not enough data to tell: take {answer} for now",
+        "아직 판단할 데이터가 모자랍니다: 당분간 {answer} 단이 낫습니다",
+    ),
     "stay, best": (
-        "Stay on the ground: {answer} scores best on the validation rows already.",
-        "바닥에 머물라. 검증 행에서 이미 {answer} 단이 가장 좋다.",
+        "It scores best on the validation rows already.",
+        "검증 행에서 이미 가장 좋습니다.",
     ),
     "stay, no gain": (
-        "Stay on the ground: {best}, the best rung on the validation rows, is no better than {answer} on the "
-        "test rows.",
-        "바닥에 머물라. 검증 행에서 가장 좋은 {best} 단도 시험 행에서는 {answer} 단보다 낫지 않다.",
+        "Even {best}, the best rung on the validation rows, is no better on the test rows.",
+        "검증 행에서 가장 좋은 {best} 단도 시험 행에서는 더 낫지 않습니다.",
     ),
     "stay": (
-        "Stay on the ground: the best rung above, {best}, gains {gain} of {metric} over {answer} "
-        "(95% interval {low} to {high}), which is within {worth}.",
-        "바닥에 머물라. 위에서 가장 좋은 {best} 단도 {answer} 단보다 {metric} {gain} 나을 뿐이고"
-        "(95% 구간 {low} ~ {high}), 이는 {worth} 이내다.",
+        "The best rung above, {best}, gains {gain} of {metric} (95% interval {low} to {high}), "
+        "which is within {worth}.",
+        "위에서 가장 좋은 {best} 단도 {metric} {gain} 나을 뿐이고(95% 구간 {low} ~ {high}), 이는 {worth} "
+        "이내입니다.",
     ),
     "climb": (
-        "Climb to {rung}: it gains {gain} of {metric} over {below} (95% interval {low} to {high}) "
-        "and is better with a probability of {better}.",
-        "{rung} 단까지 올라가라. {below} 단보다 {metric} {gain} 낫고(95% 구간 {low} ~ {high}), "
-        "정말 나을 확률은 {better}이다.",
+        "It gains {gain} of {metric} over {below} (95% interval {low} to {high}) and is better with a "
+        "probability of {better}.",
+        "{below} 단보다 {metric} {gain} 낫고(95% 구간 {low} ~ {high}), 정말 나을 확률은 {better}입니다.",
     ),
     "top": (
-        " No rung below comes within {worth} of it, and none above scores better on the validation rows.",
-        " 아래에는 {worth} 이내로 따라온 단이 없고, 위에는 검증 행에서 더 나은 단이 없다.",
+        " None above scores better on the validation rows, and none below comes as near as {worth}.",
+        " 위에는 검증 행에서 더 나은 단이 없고, 아래에는 {worth} 이내로 따라온 단이 없습니다.",
     ),
     "no further": (
         " No further: {best} adds {further}, which is within {worth}.",
-        " 그 위로는 갈 것 없다. {best} 단이 {further} 더하지만 {worth} 이내다.",
+        " 그 위로는 갈 까닭이 없습니다. {best} 단이 {further} 더하지만 {worth} 이내입니다.",
     ),
     "nothing further": (
         " No further: {best}, the best rung on the validation rows, adds nothing on the test rows.",
-        " 그 위로는 갈 것 없다. 검증 행에서 가장 좋은 {best} 단도 시험 행에서는 더하는 것이 없다.",
+        " 그 위로는 갈 까닭이 없습니다. 검증 행에서 가장 좋은 {best} 단도 시험 행에서는 더하는 것이 "
+        "없습니다.",
     ),
     "unclear": (
-        "Not enough data to tell: {rung} looks {gain} of {metric} better than {below} "
-        "(95% interval {low} to {high}), but with a probability of {better} only. {more}Until then take "
-        "{answer}.",
-        "아직 판단할 데이터가 모자라다. {rung} 단이 {below} 단보다 {metric} {gain} 나아 보이지만"
-        "(95% 구간 {low} ~ {high}), 정말 나을 확률이 {better}에 그친다. {more}그때까지는 {answer} 단을 쓰라.",
+        "On the test rows {rung} looks {gain} of {metric} better than {below} (95% interval {low} to "
+        "{high}), "
+        "but with a probability of {better} only.{more}",
+        "시험 행에서 {rung} 단이 {below} 단보다 {metric} {gain} 나아 보이지만(95% 구간 {low} ~ {high}), "
+        "정말 나을 확률이 {better}에 그칩니다.{more}",
     ),
     "more": (
-        "If the difference stays what it is, about {rows:,} more rows would settle it. ",
-        "차이가 그대로라면 행이 약 {rows:,}개 더 있으면 판가름 난다. ",
+        " If the difference stays what it is, about {rows:,} more rows would settle it.",
+        " 차이가 그대로라면 행이 약 {rows:,}개 더 있으면 판가름 납니다.",
     ),
 }
 
@@ -116,7 +124,10 @@ class Verdict:
 
     rung: str
     action: Action
+    headline: Note
+    """What to do, in a few words."""
     reason: Note
+    """Why, with its numbers."""
     best: str
     """The rung with the best validation score."""
     more_rows: int | None = None
@@ -126,9 +137,10 @@ class Verdict:
         return {
             "rung": self.rung,
             "action": self.action,
-            "reason": self.reason.say(lang),
+            "reason": f"{self.headline.say(lang)}. {self.reason.say(lang)}",
             "best": self.best,
             "more_rows": self.more_rows,
+            "headlines": {"en": self.headline.english, "ko": self.headline.korean},
             "reasons": {"en": self.reason.english, "ko": self.reason.korean},
         }
 
@@ -170,7 +182,8 @@ def decide(
             "answer": answer,
         }
         reason = _reason(keys, names, against(i, below), further, metric, worth, more)
-        return Verdict(answer, action, reason, rungs[best].name, more)
+        headline = Note.of(TEXTS, f"head {action}", answer=answer)
+        return Verdict(answer, action, headline, reason, rungs[best].name, more)
 
     lowest = next(i for i in range(best + 1) if as_good(i))
     answer = rungs[lowest].name
@@ -213,7 +226,7 @@ def say_worth(worth: float | None, metric: Metric, lang: Lang) -> str:
     """`--worth` in words."""
     english, korean = TEXTS["one error" if worth is None else "own units"]
     gain = "" if worth is None else metric.show_gain(worth, lang)
-    return (korean if lang == "ko" else english).format(worth=gain, metric=metric.name)
+    return (korean if lang == "ko" else english).format(worth=gain, metric=metric.call(lang))
 
 
 def rule(worth: float | None, metric: Metric, lang: Lang) -> str:
@@ -236,11 +249,11 @@ def _reason(
     for column, lang in enumerate(languages):
         words = {
             **names,
-            "metric": metric.name,
+            "metric": metric.call(lang),
             "worth": say_worth(worth, metric, lang),
             "gain": metric.show_gain(paired.gain, lang),
-            "low": metric.show_gain(paired.low, lang),
-            "high": metric.show_gain(paired.high, lang),
+            "low": metric.show_gain(paired.low, lang, unit=False),
+            "high": metric.show_gain(paired.high, lang, unit=False),
             "further": metric.show_gain(further.gain, lang) if further else "",
             "better": ">0.99" if paired.better > 0.995 else f"{paired.better:.2f}",
             "more": TEXTS["more"][column].format(rows=more) if more else "",

@@ -46,10 +46,7 @@ def _decide(rungs: list[Candidate], worth: float | None = None, rows: int = 1000
 def test_a_clear_step_is_climbed_and_no_further() -> None:
     verdict = _decide(_ladder((2.0, 1.0, 0.999, 0.998)))
     assert (verdict.rung, verdict.action) == ("line", "climb")
-    assert (
-        verdict.reason.english.startswith("Climb to line: it gains ")
-        and "over mean" in verdict.reason.english
-    )
+    assert verdict.headline.english == "Climb to line" and "over mean" in verdict.reason.english
     assert "No further: deep adds " in verdict.reason.english
 
 
@@ -57,13 +54,15 @@ def test_the_top_is_climbed_when_nothing_below_comes_near() -> None:
     verdict = _decide(_ladder((2.0, 1.5, 1.2, 1.0)))
     assert (verdict.rung, verdict.action, verdict.best) == ("deep", "climb", "deep")
     assert "better with a probability of >0.99" in verdict.reason.english
-    assert "No rung below comes within one standard error" in verdict.reason.english
+    assert "none below comes as near as one standard error" in verdict.reason.english
 
 
 def test_nothing_better_stays_on_the_ground() -> None:
     verdict = _decide(_ladder((1.0, 1.3, 1.4)))
     assert (verdict.rung, verdict.action) == ("mean", "stay")
-    assert verdict.reason.english == "Stay on the ground: mean scores best on the validation rows already."
+    assert verdict.to_json("en")["reason"] == (
+        "Stay on the ground: mean is enough. It scores best on the validation rows already."
+    )
 
 
 def test_the_best_is_chosen_on_validation_rows() -> None:
@@ -74,7 +73,7 @@ def test_the_best_is_chosen_on_validation_rows() -> None:
     assert (verdict.rung, verdict.action, verdict.best) == ("mean", "stay", "mean")
     fooled = _decide(_ladder((1.0, 1.4), validation=(1.0, 0.9)))
     assert (fooled.rung, fooled.action, fooled.best) == ("mean", "stay", "line")
-    assert "line, the best rung on the validation rows, is no better than mean" in fooled.reason.english
+    assert "Even line, the best rung on the validation rows, is no better" in fooled.reason.english
 
 
 def test_worth_in_the_metrics_own_units_asks_for_more() -> None:
@@ -82,7 +81,7 @@ def test_worth_in_the_metrics_own_units_asks_for_more() -> None:
     assert _decide(rungs).rung == "shallow"
     verdict = _decide(rungs, worth=0.3)
     assert (verdict.rung, verdict.action) == ("line", "climb")
-    assert "within 0.3 of rmse" in verdict.reason.english and "rmse 0.3 이내" in verdict.reason.korean
+    assert "within 0.3 of RMSE" in verdict.reason.english and "RMSE 0.3 이내" in verdict.reason.korean
     assert _decide(rungs, worth=5.0).action == "stay"
 
 
@@ -106,13 +105,12 @@ def test_too_little_data_says_so_and_how_much_more() -> None:
     verdict = _unclear()
     assert (verdict.rung, verdict.best) == ("line", "shallow")  # what the rule says of the rungs below
     assert verdict.more_rows and 0 < verdict.more_rows < 3000
-    assert verdict.reason.english.startswith("Not enough data to tell: shallow looks ")
+    assert verdict.headline.english == "Not enough data to tell: take line for now"
+    assert verdict.reason.english.startswith("On the test rows shallow looks ")
+    assert f"about {verdict.more_rows:,} more rows would settle it." in verdict.reason.english
     assert (
-        f"about {verdict.more_rows:,} more rows would settle it. Until then take line."
-        in verdict.reason.english
-    )
-    assert (
-        f"{verdict.more_rows:,}개 더" in verdict.reason.korean and "line 단을 쓰라" in verdict.reason.korean
+        f"{verdict.more_rows:,}개 더" in verdict.reason.korean
+        and "line 단이 낫습니다" in verdict.headline.korean
     )
     assert verdict.reason.about["better"] < 0.95
 
@@ -146,15 +144,15 @@ def test_all_sentences_exist_in_both_languages_and_the_verdict_is_json() -> None
     assert len({verdict.reason.english[:24] for verdict in verdicts}) >= 4
     for verdict in verdicts:
         english, korean = verdict.to_json("en"), verdict.to_json("ko")
-        assert json.loads(json.dumps(english))["reason"] == verdict.reason.english
-        assert korean["reason"] == verdict.reason.korean and korean["rung"] == english["rung"]
+        assert json.loads(json.dumps(english))["reason"].endswith(verdict.reason.english)
+        assert korean["reason"].startswith(verdict.headline.korean) and korean["rung"] == english["rung"]
         assert "{" not in verdict.reason.english + verdict.reason.korean
 
 
 def test_the_rule_is_said_with_its_worth() -> None:
     assert "within one standard error of that difference" in rule(None, RMSE, "en")
     assert "within 2.0 points of accuracy" in rule(0.02, METRICS["accuracy"], "en")
-    assert "accuracy 2.0%p 이내" in rule(0.02, METRICS["accuracy"], "ko")
+    assert "정확도 2.0%p 이내" in rule(0.02, METRICS["accuracy"], "ko")
 
 
 def test_a_lower_rung_that_cannot_prove_itself_leaves_the_climb_to_a_higher_one() -> None:

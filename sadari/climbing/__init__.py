@@ -1,0 +1,202 @@
+"""The climb: every rung of a ladder on one data set, scored on the same rows, priced, and one verdict.
+
+1. prepare once  2. fit each rung (tuned first, if asked), and the judge beside them  3. open the test rows,
+once
+4. score, compare and price  5. decide  6. ask whether more data would help  7. climb.json and report.html
+
+A climb may be killed at any moment: given again, it keeps what is finished and goes on with what is not.
+
+    settings.json  line/ shallow/ ... (a run each)  judge.safetensors  sizes/  climb.json  report.html
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sadari import files
+from sadari.budget import Budget
+from sadari.climbing.ascent import Order, Stages, fit_all, fit_judge
+from sadari.climbing.folder import CLIMB, SETTINGS, command, only_one, open_folder
+from sadari.climbing.scores import Scores, describe, notes_on
+from sadari.data.prepare import prepare
+from sadari.errors import SadariError
+from sadari.fitting import VERSIONS
+from sadari.inspection import NETWORKS
+from sadari.ladder import Ladder, find_rung, ladder_for
+from sadari.lang import Lang, default_lang
+from sadari.metrics import find_metric
+from sadari.report import REPORT, write_report
+from sadari.runs import Run
+from sadari.train import Watcher
+from sadari.verdict import check_worth
+
+FORMAT = 1
+# networks trained together from different seeds; the best on the validation rows stands on the rung
+STARTS = 3
+# the budget of a rung when none is given: this long up to so many rows
+SECONDS, ROWS, MOST = 8.0, 20_000, 120.0
+
+
+@dataclass(frozen=True)
+class Climb:
+    """A finished climb: its folder and what climb.json holds."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Climb:
+        """Open a climb's folder. Raises SadariError when it is none, unfinished, or of a newer format."""
+        path = Path(path)
+        if (path / SETTINGS).is_file() and not (path / CLIMB).is_file():
+            raise SadariError(
+                f"climb {path} is unfinished; give its `sadari climb` command again and it goes on"
+            )
+        content = files.read_json(path / CLIMB, "a climb")
+        made = content.get("format")
+        if not isinstance(made, int) or made > FORMAT:
+            raise SadariError(
+                f"climb {path} has format {made}, this Sadari reads up to {FORMAT}; upgrade sadari"
+            )
+        return cls(path, content)
+
+    @property
+    def task(self) -> str:
+        return self.content["task"]
+
+    @property
+    def rungs(self) -> list[dict[str, Any]]:
+        """One entry a rung, bottom to top, and the judge with `outside`."""
+        return self.content["rungs"]
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        return self.content["verdict"]
+
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    def run(self, name: str | None = None) -> Run:
+        """The run of a rung; without a name, the one that the verdict chose."""
+        name = name or self.verdict["rung"]
+        for rung in self.rungs:
+            if rung["name"] == name and rung["run"]:
+                return Run.load(self.path / rung["run"])
+        known = ", ".join(rung["name"] for rung in self.rungs if rung["run"])
+        raise SadariError(f"climb {self.path} has no run of {name!r}; it has: {known}")
+
+
+def climb(
+    data: Any,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    out: str | Path | None = None,
+    budget: Budget | str | None = None,
+    rungs: Sequence[str] | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    tune: int = 0,
+    worth: float | None = None,
+    metric: str | None = None,
+    starts: int = STARTS,
+    drop: Sequence[str] = (),
+    log_target: bool = False,
+    lang: Lang | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Climb:
+    """Climb the whole ladder of a table's task and decide how far up is worth it.
+
+    data     a file (.csv .tsv .parquet), a built-in's name, or a polars frame
+    out      the climb's folder; when it holds the same climb, that one goes on, and `worth`, `metric` and
+    `lang` may differ budget   what each rung may spend (`"90s"`, `"2000steps"`); by default 8 seconds, and
+    longer from 20,000 rows on rungs    which rungs to climb; the ground is always among them, since no score
+    means anything without it jobs     rungs fitted side by side, each with its share of the cores tune
+    settings tried for each rung on the validation rows before it is fitted (0: none) worth    the smallest
+    gain worth a climb, in the metric's units; by default one standard error (sadari.verdict) starts
+    networks trained together for each rung, the best on the validation rows kept
+
+    A watcher is called with each record of a rung's log, `rung` added; where it has `stage(facts)`, that is
+    called with what begins, its number of how many, and the seconds left as far as can be told. Raises
+    SadariError for anything that the user can mend.
+    """
+    for name, value, least in (("jobs", jobs, 1), ("tune", tune, 0), ("starts", starts, 1)):
+        if value < least:
+            raise SadariError(f"--{name} {value} is below {least}; give {least} or more")
+    check_worth(worth)
+    began = time.perf_counter()
+    prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+    measure = find_metric(metric, prepared.task)
+    ladder = ladder_for(prepared.task)
+    limit = Budget.parse(budget) if isinstance(budget, str) else budget or default_budget(prepared.table.rows)
+    table = prepared.table
+    settings: dict[str, Any] = {
+        "format": FORMAT,
+        "source": table.source,
+        "fingerprint": table.fingerprint,
+        "task": prepared.task,
+        "target": prepared.spec.target,
+        "drop": list(drop),
+        "log_target": log_target,
+        "rungs": choose(ladder, rungs),
+        "budget": str(limit),
+        "seed": seed,
+        "tune": tune,
+        "starts": starts,
+    }
+    folder = open_folder(settings, table.name, out)
+    threads = max(torch.get_num_threads() // jobs, 1)
+    orders = [
+        Order(name, prepared, folder, limit, seed, starts, tune, tuple(drop), log_target, threads)
+        for name in settings["rungs"]
+    ]
+    spend = limit.seconds or SECONDS
+    costs = {name: spend if find_rung(name).name in NETWORKS else 0.3 for name in settings["rungs"]}
+    stages = Stages({**costs, "judge": spend / 2, "sizes": spend, "report": 3.0}, watchers)
+    with only_one(folder):
+        files.write_json(folder / SETTINGS, settings)
+        fitted = fit_all(orders, jobs, stages, watchers)
+        stages.begin("judge")
+        judged = fit_judge(prepared, folder, limit, seed)
+        scores = Scores(prepared, fitted, judged, measure, seed)
+        verdict = scores.decide(worth)
+        stages.begin("sizes")
+        sizes = scores.sizes(verdict, folder)
+        content = {
+            "format": FORMAT,
+            **describe(prepared, measure, worth),
+            "rungs": scores.entries(verdict),
+            "verdict": verdict.to_json(lang or default_lang()),
+            "sizes": sizes,
+            "notes": [note.to_json() for note in notes_on(prepared, measure)],
+            "settings": {**settings, "jobs": jobs, "worth": worth, "metric": measure.name},
+            "command": command(settings, worth, measure),
+            "seconds": time.perf_counter() - began,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        }
+        stages.begin("report")
+        write_report(folder, content, [each.run for each in fitted], lang or default_lang())
+        files.write_json(folder / CLIMB, content)
+    return Climb(folder, content)
+
+
+def default_budget(rows: int) -> Budget:
+    """Eight seconds for each rung, and from 20,000 rows on longer in proportion, up to two minutes."""
+    return Budget(seconds=round(min(max(SECONDS, SECONDS * rows / ROWS), MOST), 1))
+
+
+def choose(ladder: Ladder, rungs: Sequence[str] | None) -> list[str]:
+    """Names of the rungs to climb, bottom to top. Raises SadariError for one that is not on the ladder."""
+    if rungs is None:
+        return [rung.name for rung in ladder.here]
+    wanted = {find_rung(name, ladder.task, ladder.kind).name for name in rungs}
+    return [rung.name for number, rung in enumerate(ladder.here) if rung.name in wanted or number == 0]

@@ -1,0 +1,208 @@
+"""Scores of finished rungs: the test rows are opened here, once, when nothing is left to choose.
+
+Validation scores choose the best rung, test rows give every number that is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sadari.climbing.ascent import Fitted
+from sadari.climbing.folder import kept
+from sadari.data.prepare import Arrays, Prepared
+from sadari.judge import NAME as JUDGE
+from sadari.judge import Judged
+from sadari.lang import Lang, Note
+from sadari.metrics import Metric, Resamples, beside, bootstrap, compare, imbalance
+from sadari.price import Price, price
+from sadari.sizes import Curve, answer, learn_parts
+from sadari.verdict import Candidate, Verdict, decide, rule
+
+SIZES = "sizes"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a rung, or the judge, answered."""
+
+    name: str
+    validation: np.ndarray
+    """Predictions in the target's own units (N,), or probabilities (N, K)."""
+    test: np.ndarray
+
+
+class Scores:
+    """Everybody's answers, the metric on them, and the resamples that all of them share."""
+
+    def __init__(
+        self, prepared: Prepared, fitted: Sequence[Fitted], judged: Judged, metric: Metric, seed: int
+    ) -> None:
+        self.prepared, self.fitted, self.judged, self.metric = prepared, fitted, judged, metric
+        self.validation_targets = own_targets(prepared, prepared.validation)
+        self.targets = own_targets(prepared, prepared.test)
+        self.resamples = Resamples(len(self.targets), seed=seed)
+        self.answers = [
+            Answers(
+                each.run.rung,
+                each.run.predictions(prepared.validation.features),
+                each.run.predictions(prepared.test.features),
+            )
+            for each in fitted
+        ]
+        self.answers.append(Answers(JUDGE, judged.validation, judged.test))
+        self.contributions = {
+            each.name: metric.contributions(each.test, self.targets) for each in self.answers
+        }
+        self.validations = {
+            each.name: metric.score(each.validation, self.validation_targets) for each in self.answers
+        }
+
+    def decide(self, worth: float | None) -> Verdict:
+        """The verdict over the rungs; the judge has no part in it."""
+        candidates = [
+            Candidate(each.run.rung, self.validations[each.run.rung], self.contributions[each.run.rung])
+            for each in self.fitted
+        ]
+        rows = sum(len(getattr(self.prepared.split, part)) for part in ("train", "validation", "test"))
+        return decide(candidates, self.metric, self.resamples, rows=rows, worth=worth)
+
+    def entries(self, verdict: Verdict) -> list[dict[str, Any]]:
+        """One entry a rung for climb.json, bottom to top, and the judge's."""
+        best = verdict.best
+        features = self.prepared.validation.features
+        prices = [price(each.run, features, each.peak_memory) for each in self.fitted]
+        found = []
+        for number, each in enumerate(self.fitted):
+            below = self.fitted[number - 1].run.rung if number else None
+            entry = self._entry(each.run.rung, prices[number], below, best)
+            facts = {name: each.run.result.get(name) for name in ("solved", "steps", "stopped")}
+            said = [note.to_json() for note in each.run.notes if note not in self.prepared.notes]
+            found.append({**entry, "run": each.run.rung, **facts, "tuned": each.tuned, "notes": said})
+        outside = self._entry(JUDGE, self.judged.price, None, best)
+        apart = {"from_answer": self._against(JUDGE, verdict.rung), "trees": self.judged.trees}
+        return [*found, {**outside, **apart, "run": None, "outside": True}]
+
+    def _against(self, name: str, other: str | None) -> dict[str, Any] | None:
+        """The paired gain of one over another; None without another."""
+        if other is None or other == name:
+            return None
+        paired = compare(self.metric, self.contributions[name], self.contributions[other], self.resamples)
+        return {"rung": other, **asdict(paired)}
+
+    def _entry(self, name: str, costs: Price, below: str | None, best: str) -> dict[str, Any]:
+        mine = self.contributions[name]
+        interval = bootstrap(self.metric, mine, self.resamples)
+        second = beside(self.metric)
+        test = next(each.test for each in self.answers if each.name == name)
+
+        return {
+            "name": name,
+            "score": interval.score,
+            "low": interval.low,
+            "high": interval.high,
+            "validation": self.validations[name],
+            "beside": second.score(test, self.targets),
+            "from_below": self._against(name, below),
+            "from_best": self._against(name, best),
+            **asdict(costs),
+            "outside": False,
+        }
+
+    def sizes(self, verdict: Verdict, folder: Path) -> dict[str, Any] | None:
+        """The curve of score against data size for the rung of the verdict and the best one, and what it
+        says.
+
+        On the ground nothing is learnt, so there the best rung above stands in. None for a table that is
+        streamed: with more rows than fit in memory, rows are not what is missing.
+        """
+        if self.prepared.table.streamed or len(self.fitted) < 2:
+            return None
+        names = [each.run.rung for each in self.fitted]
+        sign = 1 if self.metric.higher else -1
+
+        def best_of(several: Sequence[str]) -> str:
+            return max(several, key=lambda name: sign * self.validations[name])
+
+        focus = verdict.rung if verdict.rung != names[0] else best_of(names[1:])
+        above = names[names.index(focus) + 1 :]
+        rival = best_of(above) if above else None
+        curves = {name: self._curve(name, folder) for name in names if name in (focus, rival)}
+        taller = (rival, self.contributions[rival]) if rival else None
+        shown = []
+        for name, curve in curves.items():
+            points = [asdict(interval) for interval in curve.intervals(self.metric, self.resamples)]
+            columns = {key: [point[key] for point in points] for key in ("score", "low", "high")}
+            shown.append({"rung": name, "rows": list(curve.rows), **columns})
+        return {"curves": shown, "answer": answer(curves[focus], self.metric, self.resamples, taller)}
+
+    def _curve(self, name: str, folder: Path) -> Curve:
+        """A rung's curve; its predictions are learnt once and then read, so that another metric costs
+        nothing.
+        """
+        fitted = next(each for each in self.fitted if each.run.rung == name)
+
+        def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+            rows, predictions = learn_parts(fitted.plan, fitted.run)
+            return {str(count): part for count, part in zip(rows, predictions, strict=True)}, {}
+
+        parts, _ = kept(folder / SIZES / f"{name}.safetensors", make)
+        rows = sorted(map(int, parts))
+        contributions = [self.metric.contributions(parts[str(count)], self.targets) for count in rows]
+        total = len(self.prepared.train.targets)
+        return Curve(name, (*rows, total), (*contributions, self.contributions[name]))
+
+
+def own_targets(prepared: Prepared, arrays: Arrays) -> np.ndarray:
+    """Targets in their own units (N,), or class numbers."""
+    return arrays.targets if prepared.spec.classes else prepared.spec.decode_target(arrays.targets)
+
+
+def notes_on(prepared: Prepared, metric: Metric) -> list[Note]:
+    """What was said of the data, and whether its classes make the metric flatter."""
+    flattered = (
+        imbalance(prepared.train.targets, prepared.spec.classes)
+        if prepared.spec.classes and metric.name == "accuracy"
+        else None
+    )
+    return [*prepared.notes, *([flattered] if flattered else [])]
+
+
+def describe(prepared: Prepared, metric: Metric, worth: float | None) -> dict[str, Any]:
+    """What climb.json says of the data and of the metric."""
+    table, split, second = prepared.table, prepared.split, beside(metric)
+    languages: tuple[Lang, Lang] = ("en", "ko")
+    return {
+        "task": prepared.task,
+        "kind": "table",
+        "data": {
+            "path": table.source,
+            "name": table.name,
+            "fingerprint": table.fingerprint,
+            "licence": table.licence,
+            "rows": table.rows,
+            "columns": len(prepared.spec.columns),
+            "features": prepared.spec.width,
+            "target": prepared.spec.target,
+            "classes": list(prepared.spec.classes) if prepared.spec.classes else None,
+            "split": {
+                "train": len(split.train),
+                "validation": len(split.validation),
+                "test": len(split.test),
+                "fingerprint": split.fingerprint,
+            },
+        },
+        "metric": {
+            "name": metric.name,
+            "better": "higher" if metric.higher else "lower",
+            "definition": metric.define("en"),
+            "definitions": {lang: metric.define(lang) for lang in languages},
+            "beside": second.name,
+            "beside_definitions": {lang: second.define(lang) for lang in languages},
+            "rule": {lang: rule(worth, metric, lang) for lang in languages},
+        },
+    }

@@ -1,0 +1,186 @@
+"""What a rung costs: weights, arithmetic, time to learn, time to answer, bytes on disk, memory while
+learning.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from sadari.runs import CONFIG, RESULT, SPEC, WEIGHTS, Run
+
+BATCHES = (1, 256)
+SECONDS = 0.1  # spent on timing one batch size
+KEPT = (CONFIG, SPEC, WEIGHTS, RESULT)  # the files that predicting needs
+
+TEXTS = {
+    "parameters": ("numbers learnt", "배운 숫자의 개수"),
+    "macs": ("multiply-adds for one row", "한 행에 드는 곱셈-덧셈 횟수"),
+    "train_seconds": ("seconds of training", "학습에 걸린 초"),
+    "microseconds_per_example": (
+        "microseconds a row, answered one at a time, from encoded row to prediction, on one thread; "
+        "median of many, the caller's own Python included",
+        "한 행씩 답할 때 행당 마이크로초. 부호화된 행에서 예측까지, 스레드 하나, 여러 번의 중앙값, 부르는 "
+        "파이썬 코드 포함",
+    ),
+    "microseconds_at_256": (
+        "microseconds a row when 256 are answered together",
+        "256행을 한꺼번에 답할 때 행당 마이크로초",
+    ),
+    "bytes": (
+        "bytes on disk of what predicting needs: settings, encoding and weights",
+        "예측에 필요한 파일의 크기: 설정, 부호화 규칙, 가중치",
+    ),
+    "peak_memory": (
+        "bytes by which resident memory grew at its highest while the rung learnt",
+        "학습하는 동안 상주 메모리가 가장 크게 늘었을 때의 증가량(바이트)",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Price:
+    """One rung's costs. `TEXTS` defines each in two languages; None: it could not be measured here."""
+
+    parameters: int
+    macs: int
+    train_seconds: float
+    microseconds_per_example: float
+    microseconds_at_256: float
+    bytes: int
+    peak_memory: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Price:
+    """The costs of a run, timed on encoded rows (N, C). `peak_memory` was taken while it learnt."""
+    model_class: Any = type(run.model)
+    inputs, outputs = run.spec.width, run.loss.outputs
+    config = model_class.Config(**run.config["model"])
+    rows = torch.from_numpy(features)
+
+    def answer(batch: torch.Tensor) -> torch.Tensor:
+        return run.loss.predict(run.model(batch))
+
+    with torch.inference_mode():
+        one, many = microseconds(answer, rows)
+    return Price(
+        parameters=model_class.parameter_count(config, inputs, outputs),
+        macs=model_class.macs(config, inputs, outputs),
+        train_seconds=run.result["seconds"],
+        microseconds_per_example=one,
+        microseconds_at_256=many,
+        bytes=size(run.path),
+        peak_memory=peak_memory,
+    )
+
+
+def size(folder: Path) -> int:
+    """Bytes of the files in a run's folder that predicting needs; logs and checkpoints are left out."""
+    return sum((folder / name).stat().st_size for name in KEPT)
+
+
+def microseconds(answer: Callable[[Any], Any], rows: Any, seconds: float = SECONDS) -> tuple[float, float]:
+    """Microseconds a row at a batch of 1 and of 256 (fewer rows are repeated): the median of many calls, one
+    thread."""
+    batches = [rows[np.arange(count) % len(rows)] for count in BATCHES]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one thread on every side: a server answers many callers at once
+    try:
+        with threadpool_limits(1):
+            one, many = (_median(answer, batch, seconds) for batch in batches)
+    finally:
+        torch.set_num_threads(threads)
+    return one * 1e6 / BATCHES[0], many * 1e6 / BATCHES[1]
+
+
+def _median(answer: Callable[[Any], Any], batch: Any, seconds: float) -> float:
+    """Seconds of one call, after three that warm caches."""
+    for _ in range(3):
+        answer(batch)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 7 or time.perf_counter() < end:
+        began = time.perf_counter()
+        answer(batch)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+@dataclass
+class Peak:
+    """Filled when its `with` block ends."""
+
+    bytes: int | None = None
+
+
+@contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """By how much the process's resident memory grew, at its highest, inside the `with` block.
+
+    Linux keeps a high-water mark that can be reset (`man 5 proc`, clear_refs 5), so a peak between two looks
+    is not missed. Elsewhere the mark of the whole process's life is read, and a block below an earlier peak
+    shows 0. Memory that the process already held free and uses again is not counted: it is handed back first
+    where the C library can.
+    """
+    gc.collect()
+    _trim()
+    fresh = _reset()
+    before = _status("VmRSS") if fresh else _highest()
+    peak = Peak()
+    yield peak
+    after = _status("VmHWM") if fresh else _highest()
+    if before is not None and after is not None:
+        peak.bytes = max(after - before, 0)
+
+
+def _reset() -> bool:
+    """Whether the high-water mark could be set back to what is resident now."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return _status("VmHWM") is not None
+
+
+def _status(key: str) -> int | None:
+    """A memory line of /proc/self/status in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def _highest() -> int | None:
+    """The most that was ever resident, in bytes, where the system says so."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes, others kibibytes
+
+
+def _trim() -> None:
+    """Hand free memory back to the system (glibc only), so that a later block's growth is seen."""
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
