@@ -1,4 +1,4 @@
-"""One column of a table and the features that it becomes: numbers standardised, categories one-hot, dates as turns of a clock."""
+"""One column of a table and its features: standard numbers, one-hot categories, dates as turns of a clock."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RARE, GAP = "(rare)", "(missing)"
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """How one raw column becomes features, learnt on training rows. Every number is plain arithmetic, so ONNX can do it."""
+    """How one raw column becomes features, learnt on training rows; plain arithmetic, which ONNX can do."""
 
     name: str
     kind: Kind
     missing: bool = False
-    """Training had gaps: one more 0/1 feature says where. Elsewhere a gap is the mean, or zero in all features."""
+    """Training had gaps: one more 0/1 feature says where. The others take the mean there, or zero."""
     center: float = 0.0
     """Subtracted from the number, the boolean as 0/1, or the days since 1970-01-01 UTC."""
     scale: float = 1.0
@@ -51,9 +51,10 @@ class ColumnSpec:
         return [self.name, *gap]
 
     def values(self, dtype: pl.DataType) -> pl.Expr | None:
-        """The raw column as float64 (number, boolean, days since 1970) or text (category); None where `dtype` cannot be that.
+        """The raw column as float64 (number, boolean, days since 1970) or text (category).
 
-        A missing or infinite value is null, and so is text that cannot be read: `unread` tells it from a missing one.
+        None where `dtype` cannot be that. A missing or infinite value is null, and so is text that cannot be
+        read: `unread` tells one from the other.
         """
         column = pl.col(self.name)
         if self.kind == "category":
@@ -71,7 +72,7 @@ class ColumnSpec:
         return readings.trimmed(column).is_not_null() & read(column).is_null()
 
     def encode(self, dtype: pl.DataType) -> list[pl.Expr]:
-        """Float32 features in the order of `features`; for a category one Int32 place among them, null for none."""
+        """Float32 features in the order of `features`; for a category its Int32 place among them, or null."""
         value = self.values(dtype)
         assert value is not None  # the spec has checked the type
         if self.kind == "category":
@@ -103,9 +104,9 @@ class ColumnSpec:
 
 
 def as_number(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
-    """Numbers, booleans as 0 and 1, durations and times of day in seconds, or text that says a number, as float64.
+    """Numbers, booleans as 0 and 1, durations and times of day in seconds, text of a number; in float64.
 
-    Infinite values become null.
+    An infinite value is null.
     """
     if dtype == pl.String:
         value = readings.number(column)

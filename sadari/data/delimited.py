@@ -1,7 +1,8 @@
-"""What a text file of rows is made of before any value is read: encoding, separator, column names, ragged rows.
+"""What a text file of rows is made of before a value is read: encoding, separator, column names, ragged rows.
 
-Polars reads UTF-8 only, fills short rows with gaps in silence, and does not say in which line a row is too long. So a
-file is looked through once in blocks (1 GB in about 2 s), and what polars cannot read is first copied into what it can.
+Polars reads UTF-8 only, fills short rows with gaps in silence, and does not say in which line a row is too
+long. So a file is looked through in blocks (1 GB in about 3 s), and what polars cannot read is first copied
+into what it can.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class _Look:
 def survey(path: Path) -> Delimited:
     """Look through a CSV or TSV file, gzipped or not.
 
-    Raises SadariError for a file that is empty, cut off, binary, in an unknown encoding, or without usable names.
+    Raises SadariError for a file that is empty, cut off, binary, of unknown encoding, or without usable
+    names.
     """
     look = _look(path)
     text = path if look.plain else _copy(path, look)
@@ -143,7 +145,8 @@ def _look(path: Path) -> _Look:
         encoding = "cp949"
         if other := _undecodable(path, encoding):
             raise SadariError(
-                f"{path} is neither UTF-8 (line {failed:,}) nor CP949/EUC-KR (line {other:,}); save it as UTF-8"
+                f"{path} is neither UTF-8 (line {failed:,}) nor CP949/EUC-KR (line {other:,}); save it as "
+                f"UTF-8"
             )
     returns = b"\r" in first and b"\n" not in first
     return _Look(encoding, digest.hexdigest(), packed, decomposed and encoding == "utf-8", returns)
@@ -222,7 +225,7 @@ def _rows(text: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _separator(path: Path, head: bytes) -> str:
-    """The separator that cuts most of the first lines into one number of fields, at least two; else a comma or a tab."""
+    """The separator that cuts the first lines into one number of fields, at least two; else comma or tab."""
     text = head.decode("utf-8-sig", errors="ignore")
     whole = text[: text.rfind("\n") + 1] if len(head) == _HEAD else text
     usual = "\t" if ".tsv" in path.name.lower() else ","
@@ -252,7 +255,7 @@ def _names(path: Path, text: Path, separator: str) -> tuple[str, ...]:
         raise SadariError(
             f"{path} calls columns {places} {twice!r} alike; give each column a name of its own"
         )
-    # Whole numbers may be names (years, pixels); a fraction or a gap among nothing but numbers is a row of values.
+    # whole numbers may be names (years, pixels); a fraction among nothing but numbers is a row of values
     if all(_is_number(name) for name in names) and any("." in name for name in names):
         raise SadariError(
             f"{path} begins with numbers ({', '.join(names[:3])}); write a line of column names above"

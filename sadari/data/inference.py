@@ -1,4 +1,4 @@
-"""From a file of text to typed columns: each is read the first way that fits all of its rows, not just the first ones."""
+"""From a file of text to typed columns: each is read the first way that fits all rows, not the first few."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from sadari.lang import Note
 
 TEXTS = {
     "stray": (
-        "column `{column}` counts as text, though only {odd:,} of its {known:,} values are no numbers, the first of them "
+        "column `{column}` counts as text, though only {odd:,} of its {known:,} values are no numbers, the "
+        "first of them "
         "{value!r} in row {row:,}; if it means a missing value, leave that cell empty",
-        "`{column}` 열은 값 {known:,}개 중 {odd:,}개만 수가 아닌데도 글로 다룹니다. 첫 번째는 {row:,}행의 {value!r}입니다. "
+        "`{column}` 열은 값 {known:,}개 중 {odd:,}개만 수가 아닌데도 글로 다룹니다. 첫 번째는 {row:,}행의 "
+        "{value!r}입니다. "
         "빈 값이라는 뜻이면 그 칸을 비워 두십시오",
     ),
     "month first": (
-        "column `{column}`: dates such as {value} are read month first, and day first would fit too; write them as YYYY-MM-DD",
-        "`{column}` 열: {value} 같은 날짜를 월/일 순서로 읽었지만 일/월 순서로도 읽힙니다. YYYY-MM-DD로 쓰십시오",
+        "column `{column}`: dates such as {value} are read month first, and day first would fit too; write "
+        "them as YYYY-MM-DD",
+        "`{column}` 열: {value} 같은 날짜를 월/일 순서로 읽었지만 일/월 순서로도 읽힙니다. YYYY-MM-DD로 "
+        "쓰십시오",
     ),
 }
 
@@ -31,10 +35,10 @@ _SAMPLE = 1000
 def read_text(
     file: Delimited, streamed: bool, types: Mapping[str, pl.DataType]
 ) -> tuple[pl.LazyFrame, dict[str, pl.DataType], int, tuple[Note, ...]]:
-    """The rows as a typed frame (in memory unless `streamed`), its schema, the number of rows, and what was odd.
+    """The rows as a typed frame (in memory unless `streamed`), its schema, its length, and what was odd.
 
-    A column that is String in `types` stays as it is written. One pass over the rows, a second if the sample misled.
-    Raises SadariError for rows of uneven length and for a quote that is not closed, naming the line.
+    A column that is String in `types` stays as it is written. One pass over the rows, two if the sample
+    misled. Raises SadariError for rows of uneven length and for a quote that is not closed, naming the line.
     """
     raw = pl.scan_csv(
         file.text,
@@ -72,7 +76,7 @@ def read_text(
 def _offered(
     sample: pl.DataFrame, file: Delimited, types: Mapping[str, pl.DataType]
 ) -> dict[str, list[Reading]]:
-    """For each column the readings that fit a sample of its rows, in the order of preference; text is the last."""
+    """For each column the readings that fit a sample of rows, in order of preference; text is the last."""
     known = [*READINGS, *[COMMA] * (file.separator == ";")]
     looked = {}
     for name, cells in sample.head(50).to_dict(as_series=False).items():
@@ -166,7 +170,8 @@ def _month_first(raw: pl.LazyFrame, sample: pl.DataFrame, chosen: Mapping[str, R
 
 def _uneven(file: Delimited, line: int, fields: int) -> SadariError:
     return SadariError(
-        f"{file.path} line {line:,} has {fields} fields and the header {len(file.names)}; mend that line, with quotes around "
+        f"{file.path} line {line:,} has {fields} fields and the header {len(file.names)}; mend that line, "
+        f"with quotes around "
         f"a field that holds {file.separator!r}"
     )
 

@@ -1,4 +1,4 @@
-"""Learning a table's spec from its training rows, batch by batch, and saying what is worth a reader's attention.
+"""Learning a table's spec from its training rows, batch by batch, and saying what is worth a reader's notice.
 
 One pass in memory that does not grow with the rows; a table in memory is one that comes in few batches.
 """
@@ -37,18 +37,22 @@ TEXTS = {
         "`{column}` 열은 행에 번호를 매길 뿐이어서 뺐습니다",
     ),
     "numbered": (
-        "column `{column}` rises with every row as a row number does; if it is one, leave it out: --drop '{column}'",
+        "column `{column}` rises with every row as a row number does; if it is one, leave it out: --drop "
+        "'{column}'",
         "`{column}` 열은 행 번호처럼 행마다 커집니다. 행 번호라면 빼십시오: --drop '{column}'",
     ),
     "unique": (
-        "column `{column}` has {distinct:,} different texts in {rows:,} rows, too few of them repeated to learn from; "
+        "column `{column}` has {distinct:,} different texts in {rows:,} rows, too few of them repeated to "
+        "learn from; "
         "left out",
         "`{column}` 열은 {rows:,}행에 서로 다른 글이 {distinct:,}가지이고 되풀이되는 것이 너무 적어 뺐습니다",
     ),
     "many": (
-        "column `{column}` has {distinct:,} categories; the {kept} most common ({share:.0%} of its rows) have a feature "
+        "column `{column}` has {distinct:,} categories; the {kept} most common ({share:.0%} of its rows) "
+        "have a feature "
         "each, the others count as (rare)",
-        "`{column}` 열의 범주는 {distinct:,}가지입니다. 가장 흔한 {kept}가지({share:.0%})만 따로 두고 나머지는 (rare)로 "
+        "`{column}` 열의 범주는 {distinct:,}가지입니다. 가장 흔한 {kept}가지({share:.0%})만 따로 두고 "
+        "나머지는 (rare)로 "
         "묶었습니다",
     ),
     "rare": (
@@ -64,31 +68,40 @@ TEXTS = {
         "`{column}` 열의 무한대 값 {count:,}개는 빈 값으로 다룹니다",
     ),
     "leak, correlation": (
-        "column `{column}` may be the answer in disguise: its correlation with `{target}` is {evidence:.5f}; if it is not "
+        "column `{column}` may be the answer in disguise: its correlation with `{target}` is {evidence:.5f}; "
+        "if it is not "
         "known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 목표(`{target}`)와의 상관계수가 {evidence:.5f}입니다. 예측할 때 알 수 없는 "
+        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 목표(`{target}`)와의 상관계수가 "
+        "{evidence:.5f}입니다. 예측할 때 알 수 없는 "
         "값이라면 빼십시오: --drop '{column}'",
     ),
     "leak, classes": (
-        "column `{column}` may be the answer in disguise: its {distinct} values tell `{target}` in {evidence:.2%} of rows; if "
+        "column `{column}` may be the answer in disguise: its {distinct} values tell `{target}` in "
+        "{evidence:.2%} of rows; if "
         "it is not known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 {evidence:.2%}의 행에서 목표(`{target}`)를 말해 줍니다. "
+        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 {evidence:.2%}의 행에서 "
+        "목표(`{target}`)를 말해 줍니다. "
         "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
     ),
     "leak, variance": (
-        "column `{column}` may be the answer in disguise: its {distinct} values explain {evidence:.2%} of the variance of "
+        "column `{column}` may be the answer in disguise: its {distinct} values explain {evidence:.2%} of "
+        "the variance of "
         "`{target}`; if it is not known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 목표(`{target}`) 분산의 {evidence:.2%}를 설명합니다. "
+        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 목표(`{target}`) 분산의 "
+        "{evidence:.2%}를 설명합니다. "
         "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
     ),
     "leak, gaps": (
-        "column `{column}` may be the answer in disguise: where it is empty tells `{target}` (correlation {evidence:.5f}); if "
+        "column `{column}` may be the answer in disguise: where it is empty tells `{target}` (correlation "
+        "{evidence:.5f}); if "
         "it is not known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 비어 있는지가 목표(`{target}`)를 말해 줍니다(상관계수 {evidence:.5f}). "
+        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 비어 있는지가 목표(`{target}`)를 말해 "
+        "줍니다(상관계수 {evidence:.5f}). "
         "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
     ),
     "skewed": (
-        "target `{target}` is skewed (skewness {skewness:.1f}, after log1p {after:.1f}); try --log-target or --loss absolute",
+        "target `{target}` is skewed (skewness {skewness:.1f}, after log1p {after:.1f}); try --log-target or "
+        "--loss absolute",
         "목표(`{target}`)의 분포가 치우쳤습니다(왜도 {skewness:.1f}, log1p 뒤 {after:.1f}). --log-target이나 "
         "--loss absolute를 써 보십시오",
     ),
@@ -97,9 +110,11 @@ TEXTS = {
         "목표(`{target}`)의 분포가 치우쳤습니다(왜도 {skewness:.1f}). --loss absolute를 써 보십시오",
     ),
     "imbalance": (
-        "classes are unequal: `{label}` is {share:.1%} of the rows, so always answering it is right that often; "
+        "classes are unequal: `{label}` is {share:.1%} of the rows, so always answering it is right that "
+        "often; "
         "judge by balanced accuracy",
-        "범주가 고르지 않습니다: `{label}`의 비율이 {share:.1%}여서 늘 그렇게만 답해도 그만큼 맞습니다. 균형 정확도로 "
+        "범주가 고르지 않습니다: `{label}`의 비율이 {share:.1%}여서 늘 그렇게만 답해도 그만큼 맞습니다. 균형 "
+        "정확도로 "
         "판단하십시오",
     ),
     "few": (
@@ -107,9 +122,11 @@ TEXTS = {
         "범주 `{label}`의 훈련 행이 {count}개뿐이라 그 예측은 짐작에 가깝습니다",
     ),
     "wide": (
-        "{features:,} features for {rows:,} training rows: a tall rung can learn the rows by heart; drop columns, or trust "
+        "{features:,} features for {rows:,} training rows: a tall rung can learn the rows by heart; drop "
+        "columns, or trust "
         "the low rungs",
-        "훈련 {rows:,}행에 특성이 {features:,}개라 높은 단은 행을 외울 수 있습니다. 열을 줄이거나 낮은 단을 믿으십시오",
+        "훈련 {rows:,}행에 특성이 {features:,}개라 높은 단은 행을 외울 수 있습니다. 열을 줄이거나 낮은 단을 "
+        "믿으십시오",
     ),
 }
 
@@ -123,7 +140,7 @@ _SKEWED = 2.0  # an exponential distribution's skewness
 _GUESS = 5  # rows of a class
 _WORDS = readings.TRUE | readings.FALSE
 _IDS = re.compile(
-    r"(?i)(column \d+|unnamed.*|(.*[ _.-])?(id|idx|index|no|nr|num|row|rowid|rownum)|번호|순번|연번|일련번호|아이디)"
+    r"(?i)(column \d+|unnamed.*|(.*[ _.-])?(id|idx|index|no|nr|num|row|rowid)|(일련)?번호|순번|연번|아이디)"
 )
 
 
@@ -175,7 +192,7 @@ class Learner:
         return y
 
     def finish(self) -> TableSpec:
-        """The spec of the rows taken in. Raises SadariError when nothing can be predicted, or nothing is left to predict by."""
+        """The spec of the rows taken in. Raises SadariError where nothing is to predict or to predict by."""
         classes, center, scale, notes = self._finish_target()
         columns: list[ColumnSpec] = []
         seen: dict[tuple[str, int], str] = {}
@@ -207,11 +224,13 @@ class Learner:
         y = self.log_y if self.log_target else self.y
         if y.count < self.y.count:
             raise SadariError(
-                f"the target {self.target} goes down to {self.y.low:g}, and log1p needs more than -1; leave --log-target out"
+                f"the target {self.target} goes down to {self.y.low:g}, and log1p needs more than -1; leave "
+                f"--log-target out"
             )
         if y.constant:
             raise SadariError(
-                f"the target {self.target} is {self.y.mean:g} in all {self.rows:,} training rows; choose another --target"
+                f"the target {self.target} is {self.y.mean:g} in all {self.rows:,} training rows; choose "
+                f"another --target"
             )
         notes = []
         before, after = self.y.skewness, self.log_y.skewness
@@ -224,7 +243,8 @@ class Learner:
         if len(self.classes) < 2:
             only = next(iter(self.classes), "none")
             raise SadariError(
-                f"the target {self.target} has one class in the training rows ({only}); choose another --target"
+                f"the target {self.target} has one class in the training rows ({only}); choose another "
+                f"--target"
             )
         return tuple(sorted(self.classes, key=_label_order))
 
@@ -269,13 +289,14 @@ class Learner:
         if not 1 < distinct <= known / 10:
             return None
         if self.task == "classify":
-            right = counts.group_by("value").agg(pl.col("rows").max())["rows"].sum()
-            blind = counts.group_by("class").agg(pl.col("rows").sum())["rows"].max()
-            if right > _LEAK * known and right - blind > 0.99 * (known - blind):  # type: ignore[operator]
+            right = int(counts.group_by("value").agg(pl.col("rows").max())["rows"].sum())
+            blind = max(counts.group_by("class").agg(pl.col("rows").sum())["rows"])
+            if right > _LEAK * known and right - blind > 0.99 * (known - blind):
                 return "leak, classes", {"distinct": distinct, "evidence": right / known}
             return None
         y = summary.pair.y if summary.kind != "category" else self.y
-        between = ((counts["sum"] / counts["rows"] - y.mean) ** 2 * counts["rows"]).sum()
+        rows, sums = counts["rows"].to_numpy(), counts["sum"].to_numpy()
+        between = float(((sums / rows - y.mean) ** 2 * rows).sum())
         if y.count == known and between > _LEAK * y.second:
             return "leak, variance", {"distinct": distinct, "evidence": min(1.0, between / y.second)}
         return None

@@ -1,11 +1,15 @@
-"""From what the user named to arrays: open, choose the task, split, learn the spec on the training rows, encode each part."""
+"""From what the user named to arrays: open, choose the task, split, learn from training rows, encode all."""
 
 from __future__ import annotations
 
 import atexit
+import hashlib
+import json
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,9 +42,11 @@ TEXTS = {
         "목표 `{target}`의 값이 참 또는 거짓이므로 과제는 classify",
     ),
     "few whole": (
-        "target `{target}` has only {distinct} different whole numbers in {rows:,} rows, so the task is classify; if they are amounts, use "
+        "target `{target}` has only {distinct} different whole numbers in {rows:,} rows, so the task is "
+        "classify; if they are amounts, use "
         "--task regress",
-        "목표 `{target}`의 값은 {rows:,}행에 서로 다른 정수 {distinct}가지뿐이므로 과제는 classify. 양을 나타내는 수라면 --task regress를 쓰십시오",
+        "목표 `{target}`의 값은 {rows:,}행에 서로 다른 정수 {distinct}가지뿐이므로 과제는 classify. 양을 "
+        "나타내는 수라면 --task regress를 쓰십시오",
     ),
     "numbers": (
         "target `{target}` has {distinct:,} different numbers in {rows:,} rows, so the task is regress",
@@ -91,9 +97,9 @@ def prepare(
 ) -> Prepared:
     """Open `source`, split it 60/20/20, learn the spec on the training part and encode all three.
 
-    The target is `target`, a built-in's own, or the last column; the task is `task`, a built-in's own, or found by
-    `detect_task`. A table that takes more than `memory` bytes is read twice in batches and its features are written to
-    raw files in `cache` (a temporary folder if None).
+    The target is `target`, a built-in's own, or the last column; the task is `task`, a built-in's own, or
+    what `detect_task` finds. A table that takes more than `memory` bytes is read twice in batches, and its
+    features go to raw files in `cache` (a temporary folder if None).
     Raises SadariError when the table, its target or `drop` cannot be used.
     """
     table = source if isinstance(source, Table) else open_table(source, memory=memory)
@@ -117,20 +123,22 @@ def prepare(
             )
         )
     split = _split(table, target, task, y, kept, seed)
-    learner = Learner(table.schema, target, task, drop=drop, log_target=log_target)
-    if table.streamed:
-        spec, arrays = _streamed(table, learner, split, cache)
+    part = np.full(table.rows, len(_PARTS), np.int8)  # (N,) of each row; rows without a target are in none
+    for number, rows in enumerate((split.train, split.validation, split.test)):
+        part[rows] = number
+    spec = _learn(table, part, target, task, drop, log_target)
+    if table.streamed or 4 * table.rows * spec.width > memory:
+        train, validation, test = _encode_to_files(table, spec, split, part, cache or _scratch())
     else:
-        spec, arrays = _in_memory(table, learner, split)
-    train, validation, test = arrays
+        train, validation, test = _encode(table, spec, split)
     return Prepared(table, task, spec, split, train, validation, test, (*notes, *spec.notes))
 
 
 def detect_task(table: Table, target: str) -> tuple[str, Note]:
     """Classify or regress, and why, in a sentence.
 
-    Text, categories and booleans are classes. Numbers are classes when they are whole and either just two, or at most
-    20 that are each met 20 times on average. All other numbers are quantities.
+    Text, categories and booleans are classes. Numbers are classes when they are whole and either just two,
+    or at most 20 that are each met 20 times on average. All other numbers are quantities.
     """
     dtype = table.schema[target]
     if dtype == pl.Boolean:
@@ -139,7 +147,7 @@ def detect_task(table: Table, target: str) -> tuple[str, Note]:
         return "classify", Note.of(TEXTS, "text", target=target)
     if not dtype.is_numeric():
         raise SadariError(
-            f"{table.name}: the target {target} is {dtype}, which cannot be predicted; choose another --target"
+            f"{table.name}: the target {target} is {dtype}, which no rung predicts; choose another --target"
         )
     column = pl.col(target).cast(pl.Float64).fill_nan(None)
     whole, distinct, rows = (
@@ -171,7 +179,7 @@ def _check_names(table: Table, target: str | None, drop: Sequence[str]) -> str:
         )
     if len(left) < 2:
         raise SadariError(
-            f"{table.name} has one column ({left[0]}); a table needs a target and at least one column beside it"
+            f"{table.name} has one column ({left[0]}); a table needs a target and a column to predict it by"
         )
     return chosen
 
@@ -180,91 +188,96 @@ def _split(table: Table, target: str, task: str, y: pl.Series, kept: np.ndarray,
     """A split of the rows that have a target, in the table's row numbers."""
     if not len(kept):
         raise SadariError(
-            f"{table.name}: the target {target} is missing in all {table.rows:,} rows; choose another --target"
+            f"{table.name}: the target {target} has no value in {table.rows:,} rows; choose another --target"
         )
     known = y.drop_nulls()
     distinct = known.n_unique()
     if distinct == 1:
         what = "is one class" if task == "classify" else "is constant"
         raise SadariError(
-            f"{table.name}: the target {target} {what} ({known[0]!r} in all {len(kept):,} rows); choose another --target"
+            f"{table.name}: the target {target} {what} ({known[0]!r} in all {len(kept):,} rows); choose "
+            f"another --target"
         )
     if task == "classify" and distinct > max(MOST_CLASSES, len(kept) / 2):
         raise SadariError(
-            f"{table.name}: the target {target} has {distinct:,} classes in {len(kept):,} rows, too many to learn; use --task regress or "
-            "choose another --target"
+            f"{table.name}: the target {target} has {distinct:,} classes in {len(kept):,} rows, too many "
+            f"to learn; choose another --target"
         )
     strata = known.rank("dense").to_numpy().astype(np.int64) if task == "classify" else None
     official = int((kept >= table.rows - table.official_test).sum())
     return split_rows(len(kept), seed, strata=strata, official_test=official).of(kept)
 
 
-def _in_memory(table: Table, learner: Learner, split: Split) -> tuple[TableSpec, list[Arrays]]:
-    frame = table.frame.collect()
-    train = frame[split.train]
-    for batch in train.iter_slices(_BATCH):
-        learner.update(batch)
-    spec = learner.finish()
-    parts = (frame[rows] for rows in (split.train, split.validation, split.test))
-    return spec, [
-        Arrays(spec.encode(part, name=table.name), spec.encode_target(part, name=table.name))
-        for part in parts
-    ]
-
-
-def _streamed(
-    table: Table, learner: Learner, split: Split, cache: Path | None
-) -> tuple[TableSpec, list[Arrays]]:
-    """Two passes over the rows in batches: one learns, one writes the features of each part to a raw file."""
-    part = np.full(table.rows, len(_PARTS), np.int8)
-    for number, rows in enumerate((split.train, split.validation, split.test)):
-        part[rows] = number
-    for start, batch in _batches(table):
-        learner.update(batch.filter(pl.Series(part[start : start + batch.height] == 0)))
-    spec = learner.finish()
-    folder = cache or _scratch()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(table, spec, part, folder)
-    except OSError as error:
-        raise SadariError(
-            f"cannot write the features of {table.name} to {folder} ({error.strerror}); free some space"
-        ) from error
-    sizes = [len(split.train), len(split.validation), len(split.test)]
-    return spec, [_mapped(folder, name, rows, spec) for name, rows in zip(_PARTS, sizes, strict=True)]
-
-
-def _batches(table: Table) -> Iterator[tuple[int, pl.DataFrame]]:
+def _batches(table: Table, part: np.ndarray) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+    """The rows in file order, with the part of each."""
+    batches: Iterable[pl.DataFrame]
+    if table.streamed:
+        batches = table.frame.collect_batches(chunk_size=_BATCH, maintain_order=True, lazy=True)
+    else:
+        batches = table.frame.collect().iter_slices(_BATCH)
     start = 0
-    for batch in table.frame.collect_batches(chunk_size=_BATCH, maintain_order=True, lazy=True):
-        yield start, batch
+    for batch in batches:
+        yield batch, part[start : start + batch.height]
         start += batch.height
 
 
-def _write(table: Table, spec: TableSpec, part: np.ndarray, folder: Path) -> None:
-    files = [
-        (open(folder / f"{name}.features", "wb"), open(folder / f"{name}.targets", "wb")) for name in _PARTS
-    ]
+def _learn(
+    table: Table, part: np.ndarray, target: str, task: str, drop: Sequence[str], log_target: bool
+) -> TableSpec:
+    learner = Learner(table.schema, target, task, drop=drop, log_target=log_target)
+    for batch, here in _batches(table, part):
+        learner.update(batch.filter(pl.Series(here == 0)))
+    return learner.finish()
+
+
+def _encode(table: Table, spec: TableSpec, split: Split) -> list[Arrays]:
+    """The three parts as arrays in memory."""
+    frame = table.frame.collect()
+    parts = [frame[rows] for rows in (split.train, split.validation, split.test)]
+    return [Arrays(spec.encode(rows), spec.encode_target(rows)) for rows in parts]
+
+
+def _encode_to_files(
+    table: Table, spec: TableSpec, split: Split, part: np.ndarray, cache: Path
+) -> list[Arrays]:
+    """The three parts as arrays mapped from raw files, written batch by batch or found in the cache."""
+    said = json.dumps([table.fingerprint, split.fingerprint, spec.to_json()], sort_keys=True)
+    folder = cache / hashlib.sha256(said.encode()).hexdigest()[:32]
     try:
-        for start, batch in _batches(table):
-            here = part[start : start + batch.height]
-            batch, here = batch.filter(pl.Series(here < len(_PARTS))), here[here < len(_PARTS)]
-            features = spec.encode(batch, first_row=start + 1, name=table.name)
-            targets = spec.encode_target(batch, first_row=start + 1, name=table.name)
-            for number, (to_features, to_targets) in enumerate(files):
-                to_features.write(features[here == number].tobytes())
-                to_targets.write(targets[here == number].tobytes())
-    finally:
-        for pair in files:
-            for file in pair:
-                file.close()
-
-
-def _mapped(folder: Path, name: str, rows: int, spec: TableSpec) -> Arrays:
-    """Copy-on-write maps: torch takes only writable arrays, and nothing that is written reaches the file."""
-    features = np.memmap(folder / f"{name}.features", np.float32, "c", shape=(rows, spec.width))
+        if not folder.is_dir():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(
+                dir=cache, prefix=".writing-", ignore_cleanup_errors=True
+            ) as fresh:
+                _write(table, spec, part, Path(fresh))
+                with suppress(FileExistsError):  # another process was faster with the same rows
+                    os.rename(fresh, folder)
+    except OSError as error:
+        raise SadariError(
+            f"cannot write the features of {table.name} to {cache} ({error.strerror}); free some space"
+        ) from error
     kind = np.float32 if spec.classes is None else np.int64
-    return Arrays(features, np.memmap(folder / f"{name}.targets", kind, "c", shape=(rows,)))
+    arrays = []
+    for name, rows in zip(_PARTS, (split.train, split.validation, split.test), strict=True):
+        # Copy-on-write: torch takes only writable arrays, and nothing that is written reaches the file.
+        features = np.memmap(folder / f"{name}.features", np.float32, "c", shape=(len(rows), spec.width))
+        arrays.append(Arrays(features, np.memmap(folder / f"{name}.targets", kind, "c", shape=(len(rows),))))
+    return arrays
+
+
+def _write(table: Table, spec: TableSpec, part: np.ndarray, folder: Path) -> None:
+    with ExitStack() as stack:
+        files = {
+            (name, what): stack.enter_context(open(folder / f"{name}.{what}", "wb"))
+            for name in _PARTS
+            for what in ("features", "targets")
+        }
+        for batch, here in _batches(table, part):
+            batch, here = batch.filter(pl.Series(here < len(_PARTS))), here[here < len(_PARTS)]
+            features, targets = spec.encode(batch), spec.encode_target(batch)
+            for number, name in enumerate(_PARTS):
+                files[name, "features"].write(features[here == number])
+                files[name, "targets"].write(targets[here == number])
 
 
 def _scratch() -> Path:

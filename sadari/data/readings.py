@@ -1,8 +1,8 @@
-"""From the text of a cell to its value: the marks of a missing cell, and the ways numbers, booleans and dates are written.
+"""From the text of a cell to its value: marks of a missing cell, how numbers, truth and dates are written.
 
-A column is read one way as a whole. `READINGS` are tried in order, and the first that reads every cell which is not
-missing is the column's; text is what is left. A table and the spec of a trained run use the same ones, so a file that is
-predicted on is read as the file that was trained on.
+A column is read one way as a whole: of `READINGS`, the first that reads every cell which is not missing.
+Text is what is left. A table and the spec of a trained run share them, so rows to predict are read as the
+rows trained on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How a raw table becomes numbers: learnt on the training rows, kept as JSON beside the weights, applied to any rows after."""
+"""How a raw table becomes numbers: learnt on training rows, kept as JSON, applied to any rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,11 @@ class TableSpec:
         """C names such as `age`, `sex=F`, `city=(rare)`, `age is missing`, `day: week sin`."""
         return [name for column in self.columns for name in column.features]
 
+    @property
+    def types(self) -> dict[str, pl.DataType]:
+        """For `open_table`: the columns that a file must keep as they are written, `007` for instance."""
+        return {column.name: pl.String() for column in self.columns if column.kind in ("category", "boolean")}
+
     @classmethod
     def learn(
         cls,
@@ -62,7 +67,8 @@ class TableSpec:
     ) -> TableSpec:
         """Learn from training rows only. Rows without a target are passed over.
 
-        Raises SadariError when the target cannot be predicted from them: constant, infinite, of one class, no features.
+        Raises SadariError when the target cannot be learnt: constant, infinite, of one class, or without
+        features.
         """
         from sadari.data.learn import Learner
 
@@ -73,11 +79,12 @@ class TableSpec:
         return learner.finish()
 
     def check(self, schema: Mapping[str, pl.DataType], name: str = "the rows") -> None:
-        """Raise SadariError naming each column that is not there, or that can never hold what was trained on."""
+        """Raise SadariError naming each column that is absent, or that can never hold what was trained on."""
         wanted = [column.name for column in self.columns]
         if absent := [column for column in wanted if column not in schema]:
             raise SadariError(
-                f"{name} lacks column{'s' * (len(absent) > 1)}: {', '.join(absent)}; the run was trained with "
+                f"{name} lacks column{'s' * (len(absent) > 1)}: {', '.join(absent)}; the run was trained "
+                f"with "
                 f"{', '.join(wanted)}"
             )
         wrong = [
@@ -95,7 +102,8 @@ class TableSpec:
     ) -> Float32[np.ndarray, "N C"]:
         """Features (N, C), C-contiguous. `first_row` and `name` say in an error where the rows come from.
 
-        Raises SadariError naming every column that is missing or of the wrong type, or the first cell that is no number or date.
+        Raises SadariError naming every column that is missing or of the wrong type, or the first cell that
+        cannot be read as what it was in training.
         """
         schema = frame.schema
         self.check(schema, name)
@@ -124,7 +132,7 @@ class TableSpec:
     ) -> Shaped[np.ndarray, " N"]:
         """Float32 in model space, or int64 class numbers (N,).
 
-        Raises SadariError for a target that is missing, no number, infinite, or a class that training never saw.
+        Raises SadariError for a target that is missing, no number, infinite, or a class unknown to training.
         """
         if self.target not in frame.columns:
             raise SadariError(
@@ -139,7 +147,8 @@ class TableSpec:
             if self.log_target:
                 if (numbers <= -1).any():
                     raise SadariError(
-                        f"{name}: {self.target} goes down to {numbers.min():g}, and log1p needs more than -1; leave --log-target out"
+                        f"{name}: {self.target} goes down to {numbers.min():g}, and log1p needs more than "
+                        f"-1; leave --log-target out"
                     )
                 numbers = np.log1p(numbers)
             return ((numbers - self.target_center) / self.target_scale).astype(np.float32)
@@ -147,14 +156,15 @@ class TableSpec:
         if codes.null_count():
             odd = values.filter(codes.is_null())[0]
             raise SadariError(
-                f"{name}: {self.target} has the class {odd!r}, which is in no training row; classes there: {', '.join(self.classes[:10])}"
+                f"{name}: {self.target} has the class {odd!r}, which is in no training row; classes there: "
+                f"{', '.join(self.classes[:10])}"
             )
         return codes.to_physical().to_numpy().astype(np.int64)
 
     def _refuse_unread(
         self, frame: pl.DataFrame, schema: Mapping[str, pl.DataType], first_row: int, name: str
     ) -> None:
-        """Raise SadariError for the first cell of text in a column of numbers, booleans or dates that is none."""
+        """Raise SadariError for the first text in a column of numbers, booleans or dates that is none."""
         texts = [
             column
             for column in self.columns
@@ -164,7 +174,8 @@ class TableSpec:
         for column, row in zip(texts, odd.row(0) if texts and frame.height else (), strict=False):
             if frame.slice(row, 1).select(column.unread()).item():
                 raise SadariError(
-                    f"{name}: column {column.name} is {frame[column.name][row]!r} in row {first_row + row:,}, and the run was "
+                    f"{name}: column {column.name} is {frame[column.name][row]!r} in row "
+                    f"{first_row + row:,}, and the run was "
                     f"trained on a {column.kind} there; mend that cell, or leave it empty"
                 )
 
@@ -210,13 +221,15 @@ def target_values(
 ) -> pl.Series:
     """The target as float64 (regress) or as text (classify), null where it is missing.
 
-    Raises SadariError for a type that cannot be a target, text among numbers, or an infinite value, naming its row.
+    Raises SadariError for a type that cannot be a target, and for the row where text or infinity stands for
+    a number.
     """
     column, dtype = pl.col(target), frame.schema[target]
     values = as_number(column, dtype) if task == "regress" else as_text(column, dtype)
     if values is None or dtype in (pl.Duration, pl.Time):
         raise SadariError(
-            f"{name}: the target {target} is {dtype}, which cannot be predicted by {task}; choose another --target"
+            f"{name}: the target {target} is {dtype}, which cannot be predicted by {task}; choose another "
+            f"--target"
         )
     read = frame.select(values.alias(target))[target]
     if task == "regress":
@@ -228,6 +241,7 @@ def target_values(
             row = int(lost.to_numpy().argmax())
             kind = "is infinite" if dtype != pl.String else "is no number"
             raise SadariError(
-                f"{name}: the target {target} {kind} in row {first_row + row:,} ({given[row]!r}); mend the value, or choose another --target"
+                f"{name}: the target {target} {kind} in row {first_row + row:,} ({given[row]!r}); mend the "
+                f"value, or choose another --target"
             )
     return read

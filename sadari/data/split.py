@@ -42,12 +42,12 @@ def split_rows(
     official_test: int = 0,
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
 ) -> Split:
-    """Divide `rows` rows at random into training, validation and test by `fractions`; the same seed gives the same split.
+    """Divide rows at random into training, validation and test by `fractions`; a seed gives one split.
 
-    `strata` (N,): a class for each row; each part then holds each class in nearly the same share, and training holds at
-    least one row of every class as long as there is room. `groups` (N,): rows of one group stay together. With
-    `official_test`, the last so many rows are the test, and a fifth of the others (less the groups) is for validation.
-    Raises SadariError when a part would be empty: fewer than three rows or groups.
+    `strata` (N,): a class for each row; each part then holds each class in nearly the same share, and
+    training at least one row of every class as long as there is room. `groups` (N,): rows of one group stay
+    together. With `official_test`, the last so many rows are the test, and a fifth of the others is for
+    validation. Raises SadariError when a part would be empty: fewer than three rows or groups.
     """
     free = rows - official_test
     if official_test:
@@ -62,7 +62,8 @@ def split_rows(
     if len(size) < parts:
         what = "rows with a target" if groups is None else "groups"
         raise SadariError(
-            f"{len(size)} {what} cannot be divided into {parts} parts; at least {parts} are needed, hundreds to learn"
+            f"{len(size)} {what} cannot be divided into {parts} parts; at least {parts} are needed, hundreds "
+            f"to learn"
         )
     stratum = (
         np.zeros(len(size), np.int64) if strata is None else _unit_strata(strata[:free], unit, len(size))
@@ -93,7 +94,7 @@ def _unit_strata(strata: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray
 
 
 def _order(stratum: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Units so ordered that any stretch of them holds each stratum in its share, the first of every stratum foremost."""
+    """Units so ordered that any stretch holds each stratum in its share; one of each comes first."""
     shuffled = draw.permutation(len(stratum))
     shuffled = shuffled[np.argsort(stratum[shuffled], kind="stable")]
     sizes = np.bincount(stratum)

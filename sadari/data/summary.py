@@ -1,4 +1,4 @@
-"""What is kept of a column while its rows go by: moments by Chan's merge, and counts of its values that stay bounded."""
+"""What is kept of a column while its rows go by: moments by Chan's merge, bounded counts of its values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Moments:
 
 @dataclass
 class Pair:
-    """Moments of a column and of the target over the rows where the column has a value, for their correlation."""
+    """Moments of a column and of the target where the column has a value, for their correlation."""
 
     x: Moments = field(default_factory=Moments)
     y: Moments = field(default_factory=Moments)
@@ -100,8 +100,8 @@ class Summary:
     digest: int = 0
     """Hash of the values in order, to find columns that repeat another."""
     counts: pl.DataFrame | None = None
-    """Different values, each with its `rows` and the target's `sum`, or with its `rows` in each `class`. None once a column
-    of numbers has too many."""
+    """Different values, each with its `rows` and the target's `sum`, or with its `rows` in each `class`.
+    None once a column of numbers has too many."""
     bounded: bool = False
     """Rare values of a text have been forgotten, for there were too many."""
 
@@ -121,7 +121,7 @@ class Summary:
         return value.alias(self.name)
 
     def add(self, values: pl.Series, given: pl.Series, target: pl.Series, y: np.ndarray, first: int) -> None:
-        """Take in rows: `value`s (N,), the raw column, the target as it is and as a number, and how many rows came before."""
+        """Take in values (N,), the raw column, the target as it is and as numbers, after `first` rows."""
         self.rows += len(values)
         if values.null_count():
             self.missing += values.null_count()

@@ -1,4 +1,4 @@
-"""A table as it lies on disk: CSV, TSV, gzip, Parquet, a built-in set or a polars frame, opened lazily with typed columns."""
+"""A table: CSV, TSV, gzip, Parquet, a built-in set or a polars frame, opened lazily with typed columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sadari.data.inference import read_text
 from sadari.errors import SadariError
 from sadari.lang import Note
 
-# Bytes of memory that a prepared table takes at its peak for each byte of the file, measured by benchmarks/stream.py.
+# Bytes of memory that preparing takes at its peak for each byte of text, measured by benchmarks/stream.py.
 _GROWTH = 6.0
 _OTHER = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; save the sheet as CSV, or unpack the archive",
@@ -64,11 +64,11 @@ def open_table(
     memory: int = 2 << 30,
     types: Mapping[str, pl.DataType] | None = None,
 ) -> Table:
-    """Open a file (CSV, TSV, either gzipped, Parquet), a built-in by name, or a frame. A path wins over a name.
+    """Open a file (CSV, TSV, either gzipped, Parquet), a built-in by its name, or a frame. A path wins.
 
-    Text files may be in UTF-8, UTF-16 with a mark, or CP949/EUC-KR, separated by comma, semicolon, tab or bar. Every
-    column's type is found from all of its rows, except those in `types`: String there leaves a column as it is written.
-    A table that would take more than `memory` bytes is marked to be streamed.
+    Text may be in UTF-8, UTF-16 with a mark, or CP949/EUC-KR, separated by comma, semicolon, tab or bar. A
+    column's type is found from all of its rows, unless it is String in `types`: then it stays as it is
+    written. A table that would take more than `memory` bytes is marked to be streamed.
     Raises SadariError for anything that is not such a table, naming the file, what is wrong and what to do.
     """
     if isinstance(source, pl.DataFrame):
@@ -79,7 +79,8 @@ def open_table(
             return _open_path(path, memory, types or {})
         if path.is_symlink():
             raise SadariError(
-                f"{path} links to {path.readlink()}, which is not there; mend the link or name the file itself"
+                f"{path} links to {path.readlink()}, which is not there; mend the link or name the file "
+                f"itself"
             )
     except PermissionError as error:
         raise SadariError(
