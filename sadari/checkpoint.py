@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from sadari import files
@@ -30,24 +31,29 @@ def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
     """Write the state. Raises SadariError when the disk is full; the old state is then still there."""
     content = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     header = {"facts": json.dumps(facts)}
-    files.write_atomic(folder / FOLDER / STATE, safetensors.torch.save(content, header))
+    files.write_atomic(folder / FOLDER / STATE, to_bytes(content, header))
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The saved state, or None where there is none. Raises SadariError when it is damaged."""
     path = folder / FOLDER / STATE
-    for unfinished in path.parent.glob(f".{STATE}.*"):  # left by a kill in the middle of writing
-        with suppress(OSError):
-            unfinished.unlink()
+    _sweep(path)
     if not path.is_file():
         return None
     try:
         facts = json.loads(_metadata(path)["facts"])
-        return safetensors.torch.load_file(path), facts
+        return load_file(path), facts
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise SadariError(
             f"{path} is damaged ({error}); remove {path.parent} to begin this training again"
         ) from error
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a kill in the middle of `write_atomic` left beside `path`."""
+    for unfinished in path.parent.glob(f".{path.name}.*"):
+        with suppress(OSError):
+            unfinished.unlink()
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -64,6 +70,7 @@ class Log:
         self.path = None if folder is None else folder / LOG
         if self.path is None:
             return
+        _sweep(self.path)
         old = self.path.read_bytes() if self.path.is_file() else b""
         self.records = list(_records_until(step, old))
         text = "".join(map(_line, self.records)).encode()

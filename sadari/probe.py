@@ -113,8 +113,8 @@ def choose_precision(model: nn.Module, task: Any, batches: Batches, config: Trai
         return "fp32"
     if macs_a_step(model, task, batches.first()) < BF16_PAYS:
         return "fp32"
-    plain = step_seconds(model, task.backward, batches, config, seconds=1.0)
-    half = step_seconds(model, autocast(task.backward, device), batches, config, seconds=1.0)
+    plain = step_seconds(model, task.backward, batches, config, seconds=0.3)
+    half = step_seconds(model, autocast(task.backward, device), batches, config, seconds=0.3)
     return "bf16" if plain > FASTER * half else "fp32"
 
 
