@@ -54,18 +54,15 @@ def read_text(
         offered = _offered(sample, file, types)
         chosen = {name: fits[0] for name, fits in offered.items()}
         frame, rows, gaps, lost = _read(raw, chosen, streamed)
-        if misled := {
-            name: offered[name][1:] for name in file.names if lost[name] and chosen[name] is not TEXT
-        }:
+        if misled := {name: offered[name] for name in chosen if lost[name] and chosen[name] is not TEXT}:
             chosen |= {name: (found or [TEXT])[0] for name, found in _fitting(raw, misled).items()}
             frame, *_ = _read(raw, chosen, streamed)
     except pl.exceptions.PolarsError as error:
         raise _malformed(file, error) from error
     if gaps[file.names[-1]] > file.blank and not file.even and (place := delimited.ragged(file)):
         raise _uneven(file, *place)
-    rows -= (
-        file.blank if len(file.names) > 1 else 0
-    )  # polars itself skips blank lines where there is one column
+    if len(file.names) > 1:  # polars itself skips blank lines where there is one column
+        rows -= file.blank
     if rows < 1:
         raise SadariError(f"{file.path} has a line of column names and no rows below it; a table needs rows")
     frame = frame.head(rows) if file.blank else frame
@@ -80,7 +77,7 @@ def _offered(
     known = [*READINGS, *[COMMA] * (file.separator == ";")]
     looked = {}
     for name, cells in sample.head(50).to_dict(as_series=False).items():
-        first = [cell for cell in cells if cell is not None][:5]
+        first = [cell for cell in cells if cell is not None and cell.strip() not in readings.MISSING][:5]
         if types.get(name) != pl.String:
             looked[name] = [reading for reading in known if reading.may_fit(first)]
     fits = _fitting(sample.lazy(), looked)
@@ -88,8 +85,8 @@ def _offered(
 
 
 def _odd(name: str, reading: Reading) -> pl.Expr:
-    """How many cells of a column a reading cannot read."""
-    return (pl.col(name).is_not_null() & reading.read(pl.col(name)).is_null()).sum()
+    """How many cells of a column a reading cannot read, though they are not missing."""
+    return (readings.trimmed(pl.col(name)).is_not_null() & reading.read(pl.col(name)).is_null()).sum()
 
 
 def _fitting(raw: pl.LazyFrame, offered: Mapping[str, Sequence[Reading]]) -> dict[str, list[Reading]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import polars as pl
 from sadari.data import delimited
 from sadari.data.inference import read_text
 from sadari.errors import SadariError
+from sadari.files import sha256
 from sadari.lang import Note
 
 # Bytes of memory that preparing takes at its peak for each byte of text, measured by benchmarks/stream.py.
@@ -72,20 +73,20 @@ def open_table(
     Raises SadariError for anything that is not such a table, naming the file, what is wrong and what to do.
     """
     if isinstance(source, pl.DataFrame):
-        return _framed(source, "frame", memory)
-    path = Path(source).expanduser()
+        return _framed(source, "the frame", memory)
+    path = Path(source)
     try:
+        path = path.expanduser() if str(source).startswith("~") else path
         if path.exists():
             return _open_path(path, memory, types or {})
         if path.is_symlink():
-            raise SadariError(
-                f"{path} links to {path.readlink()}, which is not there; mend the link or name the file "
-                f"itself"
-            )
+            raise SadariError(f"{path} links to {path.readlink()}, which is not there; mend the link")
     except PermissionError as error:
         raise SadariError(
             f"{path} may not be read (permission denied); change its rights or copy it"
         ) from error
+    except RuntimeError as error:  # no such user
+        raise SadariError(f"{path} names a home folder that is not there; write the path in full") from error
     except OSError as error:
         raise SadariError(
             f"{str(path)[:200]} cannot be read ({error.strerror or error}); check the path"
@@ -106,11 +107,8 @@ def _open_name(name: str, memory: int) -> Table:
             f"{name!r} is neither a file nor built-in data{meant} (built in: {', '.join(tables)})"
         )
     frame, entry = open_builtin(name)
-    table = _framed(frame, name, memory)
-    return Table(
-        name, name, table.frame, table.schema, table.rows, table.fingerprint, table.streamed,
-        entry.target, entry.task, entry.licence, entry.official_test,
-    )  # fmt: skip
+    table = replace(_framed(frame, name, memory), source=name, target=entry.target, task=entry.task)
+    return replace(table, licence=entry.licence, official_test=entry.official_test)
 
 
 def _open_path(path: Path, memory: int, types: Mapping[str, pl.DataType]) -> Table:
@@ -140,9 +138,8 @@ def _open_parquet(path: Path, memory: int) -> Table:
         ) from error
     if not schema or not rows:
         raise SadariError(f"{path} has {len(schema)} columns and {rows} rows; a table needs both")
-    digest = _sha256(path)
     size = rows * sum(64 if dtype == pl.String else 16 for dtype in schema.values())
-    return Table(path.name, str(path.resolve()), frame, schema, rows, digest, size > memory)
+    return Table(path.name, str(path.resolve()), frame, schema, rows, sha256(path), size > memory)
 
 
 def _open_text(path: Path, memory: int, types: Mapping[str, pl.DataType]) -> Table:
@@ -168,18 +165,10 @@ def fingerprint(frame: pl.DataFrame) -> str:
         if column.dtype.is_numeric() and not column.dtype.is_decimal():
             digest.update(column.fill_null(0).to_numpy().tobytes())
         else:
-            text = (
-                column.to_list()
-                if column.dtype.is_nested()
-                else column.cast(pl.String, strict=False).fill_null("").to_list()
-            )
-            digest.update("\0".join(map(str, text)).encode())
+            plain = not (column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary))
+            text = column.cast(pl.String, strict=False).fill_null("") if plain else column
+            digest.update("\0".join(map(str, text.to_list())).encode())
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: Exception) -> str:
