@@ -13,7 +13,12 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["SadariError", "climb", "fit", "load"]
 
-_HOMES = {"climb": "sadari.climb", "fit": "sadari.fitting", "load": "sadari.runs", "SadariError": "sadari.errors"}
+_HOMES = {
+    "climb": "sadari.climb",
+    "fit": "sadari.fitting",
+    "load": "sadari.runs",
+    "SadariError": "sadari.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,9 @@ class Budget:
         elif match:
             budget = cls(steps=int(match[3]))
         if not (budget.seconds or budget.steps):
-            raise SadariError(f"--budget {text!r} is not a budget; write seconds, minutes or steps: 90s, 2m, 2000steps")
+            raise SadariError(
+                f"--budget {text!r} is not a budget; write seconds, minutes or steps: 90s, 2m, 2000steps"
+            )
         return budget
 
     def __str__(self) -> str:

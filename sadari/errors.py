@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class SadariError(Exception):
-    """One clear line: the value, the rule, the remedy. The command line prints it without a traceback and exits 2."""
+    """One clear line: the value, the rule, the remedy. The command line prints it alone and exits 2."""

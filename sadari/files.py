@@ -1,4 +1,4 @@
-"""Files that are never half-written: every write goes to a neighbour first and takes its place in one step."""
+"""Files that are never half-written: each write goes to a neighbour first and takes its place in one step."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sadari.errors import SadariError
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace `path` by `content`: after a crash at any moment it holds the old or the new bytes, never a part.
+    """Replace `path` by `content`: after a crash at any moment it holds the old bytes or the new, never a part.
 
-    Raises SadariError when the disk is full or the folder cannot be written; the old content is then untouched.
+    Raises SadariError when the disk is full or the folder is closed; the old content is then untouched.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = None

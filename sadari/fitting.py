@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -190,12 +190,13 @@ def _learn(
 ) -> tuple[nn.Module, dict[str, Any], list[Note]]:
     """The weights: solved directly where the rung can, else trained. Returns model, facts and notes."""
     networks = plan.networks()
+    first = networks[0]
     arrays = tensors(plan.prepared.train)
-    if can_solve(networks[0], plan.loss):
-        facts = networks[0].solve(arrays["features"], arrays["targets"], plan.loss)
+    if can_solve(first, plan.loss):
+        facts = first.solve(arrays["features"], arrays["targets"], plan.loss)
         notes = facts.pop("notes", [])
         return networks[0], {"solved": True, **facts}, notes
-    trainee: nn.Module = Stack.of(networks) if stackable(networks[0]) else networks[0]
+    trainee: nn.Module = Stack.of(networks) if stackable(first) else first
     trained = train(
         trainee,
         plan.task,
@@ -217,9 +218,18 @@ def _learn(
     return network, facts, []
 
 
-def can_solve(network: nn.Module, loss: Loss) -> bool:
-    """Whether a rung has a direct solution for a loss, as the line has for squares."""
-    return hasattr(network, "can_solve") and network.can_solve(loss)
+@runtime_checkable
+class Solvable(Protocol):
+    """A rung with a direct solution, such as the line's for squares; its `solve` fills the weights."""
+
+    def can_solve(self, loss: Loss) -> bool: ...
+
+    def solve(self, features: Tensor, targets: Tensor, loss: Loss) -> dict[str, Any]: ...
+
+
+def can_solve(network: nn.Module, loss: Loss) -> TypeGuard[Solvable]:
+    """Whether a rung has a direct solution for this loss."""
+    return isinstance(network, Solvable) and network.can_solve(loss)
 
 
 def tensors(arrays: Arrays) -> dict[str, Tensor]:

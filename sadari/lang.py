@@ -1,4 +1,4 @@
-"""Two languages: each module keeps its sentences as `{key: (English, Korean)}` and asks here for one of them."""
+"""Two languages: a module keeps its sentences as `{key: (English, Korean)}` and asks here for one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ Texts = Mapping[str, tuple[str, str]]
 
 def default_lang() -> Lang:
     """Korean where the locale says Korean (LC_ALL, then LC_MESSAGES, then LANG), else English."""
-    locale = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
+    locale = next(
+        (os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), ""
+    )
     return "ko" if re.match(r"ko([_.@-]|$)", locale.lower()) else "en"
 
 
@@ -40,7 +42,9 @@ class Note:
     @classmethod
     def of(cls, texts: Texts, key: str, level: Literal["info", "warning"] = "info", **values: Any) -> Note:
         """A note from a table of sentences; the values that fill it are kept in `about`."""
-        return cls(pick(texts, key, "en", **values), pick(texts, key, "ko", **values), level, {"kind": key, **values})
+        return cls(
+            pick(texts, key, "en", **values), pick(texts, key, "ko", **values), level, {"kind": key, **values}
+        )
 
     def say(self, lang: Lang) -> str:
         return self.korean if lang == "ko" else self.english

@@ -12,11 +12,11 @@ import polars as pl
 import polars.testing
 import pytest
 import torch
-from sadari.data.prepare import prepare
-from sadari.losses import make_loss
 
+from sadari.data.prepare import prepare
 from sadari.fitting import can_solve, fit, tensors
 from sadari.ladder import LADDERS, Ladder, Rung
+from sadari.losses import make_loss
 from sadari.runs import Run
 from sadari.tasks import TableTask, build
 
