@@ -68,7 +68,7 @@ class Reading:
 def trimmed(text: pl.Expr) -> pl.Expr:
     """Text without the space around it, and null where it is a mark of a missing cell."""
     text = text.str.strip_chars()
-    return pl.when(text.is_in(MISSING)).then(None).otherwise(text)
+    return pl.when(~text.is_in(MISSING)).then(text)
 
 
 def number(text: pl.Expr) -> pl.Expr:

@@ -121,7 +121,8 @@ class TableSpec:
         for start in range(0, frame.height, _BLOCK):
             values = frame.slice(start, _BLOCK).select(expressions)
             block = out[start : start + _BLOCK]
-            block[:, dense] = values.select(map(str, dense)).to_numpy()
+            if dense:
+                block[:, dense] = values.select(map(str, dense)).to_numpy()
             for place in places:
                 category = values[str(place)]
                 block[np.flatnonzero(category.is_not_null()), place + category.drop_nulls().to_numpy()] = 1.0
