@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 from polars.io.plugins import register_io_source
 
 from sadari.data import delimited, readings
@@ -38,6 +41,8 @@ class Rows:
     schema: dict[str, pl.DataType]
     batches: Callable[[], Iterator[pl.DataFrame]]
     typed: Callable[[pl.DataFrame], pl.DataFrame]
+    plain: str = ""
+    """The separator of a text file in which no cell is quoted, nor need be while it stays the separator."""
 
 
 def predict_file(
@@ -74,13 +79,16 @@ def predict_file(
         )
     failure: list[BaseException] = []
 
+    def work(batch: pl.DataFrame, start: int) -> pl.DataFrame:
+        features = run.spec.encode(rows.typed(batch), first_row=start + 1, name=rows.name)
+        return pl.DataFrame([*batch.select(kept), *_predictions(run, features, probabilities)])
+
     def predicted(columns: object, predicate: object, limit: object, size: object) -> Iterator[pl.DataFrame]:
         done = 0
         try:
-            for batch in rows.batches():
-                features = run.spec.encode(rows.typed(batch), first_row=done + 1, name=rows.name)
-                done += batch.height
-                yield pl.DataFrame([*batch.select(kept), *_predictions(run, features, probabilities)])
+            for frame in _side_by_side(work, rows.batches()):
+                yield frame
+                done += frame.height
                 if told is not None:
                     told(done)
         except BaseException as error:
@@ -92,7 +100,11 @@ def predict_file(
         try:
             lazy = register_io_source(predicted, schema=schema)
             if out.suffix.lower() in _SEPARATORS:
-                lazy.sink_csv(temporary, separator=_SEPARATORS[out.suffix.lower()])
+                separator = _SEPARATORS[out.suffix.lower()]
+                ours = "".join([*added, *(run.spec.classes or ())])
+                bare = separator == rows.plain and not set(ours) & {separator, '"', "\n", "\r"}
+                # looking whether each cell has to be quoted takes as long as writing them
+                lazy.sink_csv(temporary, separator=separator, quote_style="never" if bare else "necessary")
             else:
                 lazy.sink_parquet(temporary)
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -103,6 +115,30 @@ def predict_file(
                 open_table(source)  # says which line is malformed, and how
             raise SadariError(f"{out} cannot be written ({str(reason).splitlines()[0][:200]})") from error
     return out
+
+
+def _side_by_side(
+    work: Callable[[pl.DataFrame, int], pl.DataFrame], batches: Iterable[pl.DataFrame]
+) -> Iterator[pl.DataFrame]:
+    """work(batch, its first row's number from 0) of each batch in order, one batch a core at a time.
+
+    Each core's products run on one thread: several for a small product cost more than they win.
+    """
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        waiting: deque[Future[pl.DataFrame]] = deque()
+        start = 0
+        for batch in batches:
+            waiting.append(pool.submit(work, batch, start))
+            start += batch.height
+            if len(waiting) > cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def _is_text(source: Path) -> bool:
@@ -183,7 +219,8 @@ def _text_rows(path: Path, spec: TableSpec, block_rows: int) -> Rows:
         return batch.with_columns(values.drop(unread))
 
     schema: dict[str, pl.DataType] = dict.fromkeys(file.names, pl.String())
-    return Rows(path.name, schema, lambda: _whole(lazy, file, block_rows), typed)
+    plain = file.separator if file.even else ""
+    return Rows(path.name, schema, lambda: _whole(lazy, file, block_rows), typed, plain)
 
 
 def _whole(lazy: pl.LazyFrame, file: delimited.Delimited, block_rows: int) -> Iterator[pl.DataFrame]:
