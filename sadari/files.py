@@ -14,7 +14,7 @@ from sadari.errors import SadariError
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace `path` by `content`: after a crash at any moment it holds the old bytes or the new, never a part.
+    """Replace `path` by `content`: after a crash at any moment it holds the old or the new, never a part.
 
     Raises SadariError when the disk is full or the folder is closed; the old content is then untouched.
     """
