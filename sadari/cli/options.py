@@ -24,8 +24,16 @@ def whole(_: object, tokens: list[Token]) -> int:
     """A whole number, 1e4 included; the library underneath would round 1.5 in silence."""
     number = float(tokens[0].value)
     if not number.is_integer():
-        raise ValueError(f"{tokens[0].value} is not a whole number")
+        raise ValueError("is not a whole number")
     return int(number)
+
+
+def natural(type_: object, tokens: list[Token]) -> int:
+    """A whole number from 0 up."""
+    number = whole(type_, tokens)
+    if number < 0:
+        raise ValueError("is below 0")
+    return number
 
 
 def several_whole(_: object, tokens: list[Token]) -> tuple[int, ...]:
@@ -86,7 +94,8 @@ OutOption = Annotated[
     Path | None, Parameter(help="The folder to write; else a new one under runs/.", group=REST)
 ]
 SeedOption = Annotated[
-    int, Parameter(help="Seed of the split, the weights and the order of rows.", group=REST, converter=whole)
+    int,
+    Parameter(help="Seed of the split, the weights and the order of rows.", group=REST, converter=natural),
 ]
 PlanOption = Annotated[
     bool, switch(help="Show parameters, memory and time to expect, and stop before the first step.")

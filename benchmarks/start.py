@@ -1,0 +1,79 @@
+"""How long a person waits for words: `sadari --help`, `sadari rungs` and the like, start to last byte.
+
+Each command is a process of its own, taking turns over several rounds beside a Python that does nothing; what
+is above that floor is ours. Medians in milliseconds; commands that are marked must stay below 300.
+
+    python benchmarks/start.py            writes benchmarks/results/start.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROUNDS = 15
+LIMIT = 300.0  # milliseconds
+RESULTS = Path(__file__).parent / "results" / "start.csv"
+LIMITED = ("--help", "rungs")
+WORDS = (
+    "",
+    "--help",
+    "rungs",
+    "rungs shallow",
+    "fit --help",
+    "fit shallow --help",
+    "climb --help",
+    "--version",
+)
+
+
+def commands() -> dict[str, list[str]]:
+    """Command lines by the name that the results give them."""
+    sadari = [sys.executable, "-c", "from sadari.cli import main; main()"]
+    return {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        **{f"sadari {words}".strip(): [*sadari, *words.split()] for words in WORDS},
+    }
+
+
+def milliseconds(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return 1000 * (time.perf_counter() - began)
+
+
+def main() -> None:
+    times: dict[str, list[float]] = {name: [] for name in commands()}
+    for command in commands().values():
+        milliseconds(command)  # the first run compiles and fills the disk's cache
+    for _ in range(ROUNDS):
+        for name, command in commands().items():
+            times[name].append(milliseconds(command))
+    floor = statistics.median(times["python -c pass"])
+    rows = []
+    for name, taken in times.items():
+        middle = statistics.median(taken)
+        limit = LIMIT if name.removeprefix("sadari ") in LIMITED else ""
+        rows.append([name, f"{middle:.0f}", f"{min(taken):.0f}", f"{middle - floor:.0f}", limit])
+        print(
+            f"{name:28} {middle:6.0f} ms  (least {min(taken):.0f}; {middle - floor:.0f} above a bare Python)"
+        )
+    RESULTS.parent.mkdir(exist_ok=True)
+    with open(RESULTS, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["command", "median_ms", "least_ms", "above_python_ms", "limit_ms", "rounds", "cores", "python"]
+        )
+        writer.writerows([*row, ROUNDS, os.cpu_count(), sys.version.split()[0]] for row in rows)
+    slow = [row[0] for row in rows if row[4] and float(row[1]) > LIMIT]
+    if slow:
+        raise SystemExit(f"slower than {LIMIT:.0f} ms: {', '.join(slow)}")
+
+
+if __name__ == "__main__":
+    main()
