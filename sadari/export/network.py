@@ -63,21 +63,21 @@ def convert(graph: Graph, model: nn.Module, loss: Loss, features: str) -> str:
         elif node.op == "output":
             return arguments[0]
         else:
-            target = modules[node.target] if node.op == "call_module" else node.target
-            values[node] = _translate(graph, target, arguments, options)
+            translate = _translation(modules[node.target] if node.op == "call_module" else node.target)
+            values[node] = translate(graph, *arguments, **options)
     raise AssertionError("torch.fx gives every graph an output")
 
 
-def _translate(graph: Graph, target: Any, arguments: Any, options: dict[str, Any]) -> Any:
-    translate = MODULES.get(type(target)) if isinstance(target, nn.Module) else FUNCTIONS.get(target)
-    if translate is None:
-        name = type(target).__name__ if isinstance(target, nn.Module) else getattr(target, "__name__", target)
+def _translation(target: Any) -> Callable[..., Any]:
+    if isinstance(target, nn.Module):
+        translate = MODULES[type(target)]  # the tracer looks into all others
+        return lambda graph, *arguments: translate(graph, target, *arguments)
+    if target not in FUNCTIONS:
+        name = getattr(target, "__name__", target)
         raise SadariError(
             f"this run cannot be exported to ONNX: its model uses {name}, which has no translation yet"
         )
-    if isinstance(target, nn.Module):
-        return translate(graph, target, *arguments, **options)
-    return translate(graph, *arguments, **options)
+    return FUNCTIONS[target]
 
 
 def _tensor(graph: Graph, value: Tensor) -> str:
