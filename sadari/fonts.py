@@ -1,8 +1,9 @@
-"""A font that has Hangul, for charts as pictures: vl-convert draws with what it finds here and asks no network.
+"""A font that has Hangul, for charts as pictures: vl-convert draws with what it finds here and asks no
+network.
 
 A page leaves the choice of font to the reader's browser; a PNG must bring its glyphs along. The pip package
-`pylopdf-fonts-ko` (a dependency: Noto Sans KR, SIL Open Font License, no code to run) comes first, so that a picture looks
-the same everywhere; where it is missing, fonts of the system serve.
+`pylopdf-fonts-ko` (a dependency: Noto Sans KR, SIL Open Font License, no code to run) comes first, so that a
+picture looks the same everywhere; where it is missing, fonts of the system serve.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ FAMILIES = (
     "Apple SD Gothic Neo",
     "Malgun Gothic",
 )
-UNASSIGNED = "\u0378"  # a code point that Unicode gives to no character: a font can only draw its missing-glyph box
+UNASSIGNED = (
+    "\u0378"  # a code point that Unicode gives to no character: a font can only draw its missing-glyph box
+)
 
 
 def register() -> None:
@@ -42,7 +45,7 @@ def register() -> None:
 
 
 def drawn(text: str, family: str) -> bytes:
-    """A small picture of `text` in one family alone; what the family lacks is left to vl-convert's fallback."""
+    """A small picture of `text` in a family; vl-convert falls back where the family has no glyph."""
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="48" height="48">'
         f'<text x="4" y="36" font-size="32" font-family="{escape(family)}">{escape(text)}</text></svg>'

@@ -40,7 +40,12 @@ class ViewInfo:
 
 
 def _view(
-    name: str, tasks: tuple[str, ...], rungs: tuple[str, ...], summary_en: str, summary_ko: str, many: bool = False
+    name: str,
+    tasks: tuple[str, ...],
+    rungs: tuple[str, ...],
+    summary_en: str,
+    summary_ko: str,
+    many: bool = False,
 ) -> tuple[str, ViewInfo]:
     word = name.replace("-", "_")
     return name, ViewInfo(f"sadari.inspection.{word}", word, tasks, rungs, summary_en, summary_ko, many)
@@ -125,8 +130,8 @@ def view_function(view: str) -> Any:
 def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
     """Open a run up, or with `curve` all the runs of a climb at once.
 
-    Raises SadariError when there is no such view, when it does not fit the run (with those that do), or when an
-    option is none of the view's.
+    Raises SadariError when there is no such view, when it does not fit the run (with those that do), or when
+    an option is none of the view's.
     """
     several = list(runs) if isinstance(runs, Sequence) else [runs]
     if not several:
@@ -146,9 +151,15 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
     if len(several) > 1 and not info.many:
         raise SadariError(f"view {view!r} looks into one run, {len(several)} were given; give one")
     if any(run.task.name != task for run in several):
-        raise SadariError("these runs have different tasks, regress and classify; look into runs of one climb")
+        raise SadariError(
+            "these runs have different tasks, regress and classify; look into runs of one climb"
+        )
     function = view_function(view)
-    known = [name for name, parameter in inspect.signature(function).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    known = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
     for name in options:
         if name not in known:
             flags = ", ".join("--" + option.replace("_", "-") for option in known) or "none"

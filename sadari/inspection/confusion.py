@@ -16,32 +16,37 @@ MOST_CLASSES = 20  # a larger matrix cannot be read
 
 TEXTS = {
     "title": (
-        "{rung}: {right} of {rows} right; {one} is taken for {other} most often ({count} times)",
-        "{rung}: {rows}행 중 {right}행 정답, 가장 흔한 혼동은 {one} → {other} ({count}번)",
+        "{rung}: {right} of {rows} right; {one} is taken for {other} most often ({count} of {total})",
+        "{rung}: {rows}행 중 {right}행 정답, 가장 흔한 혼동은 {one} → {other} ({total}행 중 {count})",
     ),
     "perfect": ("{rung}: all {rows} right", "{rung}: {rows}행 모두 정답"),
     "caption": (
-        "Down: the true class. Across: the answer. Each cell counts {part} rows; its colour is the share of the row.{left}",
-        "세로: 실제 클래스. 가로: 모델의 답. 칸의 수는 {part} 데이터의 행 수, 색은 그 줄에서 차지하는 비율.{left}",
+        "Down: the true class. Across: the answer. Each cell counts {part} rows; its colour is the share of "
+        "the row.{left}",
+        "세로: 실제 클래스. 가로: 모델의 답. 칸의 수는 {part} 데이터의 행 수, 색은 그 줄에서 차지하는 "
+        "비율.{left}",
     ),
     "left": (
         " Shown are the {shown} classes that are mistaken most, of {all}.",
         " 전체 {all}개 클래스 중 가장 많이 틀린 {shown}개.",
     ),
     "see": (
-        "The diagonal is right. {worst} is found least often ({recall} of its {rows} rows); always answering {common} would be right {prior} of the time.",
-        "대각선이 정답. 가장 못 찾는 클래스는 {worst} ({rows}행 중 {recall}). 늘 {common} 쪽으로만 답하면 {prior} 맞는다.",
+        "The diagonal is right. Found least often: {worst}, {recall} of its {rows} rows. Always answering "
+        "{common} would be right in {prior} of all rows.",
+        "대각선이 정답입니다. 가장 못 찾는 클래스는 {worst}: {rows}행 중 {recall}. 늘 {common}라고만 답해도 "
+        "전체의 {prior}는 맞습니다.",
     ),
     "true": ("true class", "실제 클래스"),
     "answer": ("answer", "모델의 답"),
-    "train": ("training", "학습"),
+    "train": ("training", "훈련"),
     "validation": ("validation", "검증"),
     "test": ("test", "시험"),
 }
 
 
 def confusion(run: Run, *, part: Part = "validation") -> View:
-    """matrix (K, K) int64: rows of true class i that were answered with class j; recall (K,): the share of i that was found.
+    """matrix (K, K) int64: rows of true class i that were answered with class j; recall (K,): the share of i
+    that was found.
 
     K is at most 20: of more classes, those with the most mistakes. facts["confused"]: the most confused pair.
     """
@@ -68,7 +73,9 @@ def confusion(run: Run, *, part: Part = "validation") -> View:
         "accuracy": right / total,
         "right": right,
         "rows": total,
-        "confused": None if right == total else {"true": str(labels[one]), "answer": str(labels[other]), "rows": int(off[one, other])},
+        "confused": None
+        if right == total
+        else {"true": str(labels[one]), "answer": str(labels[other]), "rows": int(off[one, other])},
         "worst": {"class": str(labels[worst]), "recall": float(recall[worst])},
         "part": part,
     }
@@ -82,6 +89,7 @@ def confusion(run: Run, *, part: Part = "validation") -> View:
         one=str(labels[one]),
         other=str(labels[other]),
         count=int(off[one, other]),
+        total=int(totals[one]),
     )
     see = say(
         TEXTS,

@@ -1,4 +1,6 @@
-"""Curve: the prediction along one feature, each rung over the data (partial dependence: Friedman 2001, section 8.2)."""
+"""Curve: the prediction along one feature, each rung over the data (partial dependence: Friedman 2001,
+section 8.2).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ BINS = 12
 TEXTS = {
     "flat": (
         "{rung} gives {low} whatever {feature} is",
-        "{rung} 단의 답은 {feature} 값과 상관없이 {low}",
+        "{rung}: {feature} 값과 상관없이 늘 {low}",
     ),
     "one": (
         "{rung}: as {feature} goes from {start} to {end}, the {what} goes from {first} to {last}",
@@ -36,16 +38,22 @@ TEXTS = {
         "{rung}: {what} 최고는 {feature} {top} ({high}), 최저는 {bottom} ({low})",
     ),
     "several": (
-        "Along {feature}, {one} and {other} part by up to {gap} (at {place})",
-        "{feature} 값을 따라가면 {one}, {other} 두 단이 최대 {gap} 벌어진다 ({place}에서)",
+        "Along {feature}, {one} and {other} part by up to {gap}, at {feature} {place}",
+        "{feature} 값을 따라가면 {one}, {other} 두 단은 {feature} {place}에서 가장 벌어집니다: {gap}",
     ),
     "together": (
         "Along {feature}, all rungs give the same curve",
-        "{feature} 값을 따라가면 모든 단의 곡선이 같다",
+        "{feature} 값을 따라가면 모든 단의 곡선이 같습니다",
     ),
     "caption": (
-        "Lines: the {what} with the other {others} features at their median or most frequent value. {average}{data}",
+        "Lines: the {what}, the other {others} features at their median or most frequent value. "
+        "{average}{data}",
         "선: 나머지 특성 {others}개를 중앙값이나 최빈값에 둔 {what}. {average}{data}",
+    ),
+    "caption bars": (
+        "Bars: the {what}, the other {others} features at their median or most frequent value. Marks: "
+        "{part} rows.",
+        "막대: 나머지 특성 {others}개를 중앙값이나 최빈값에 둔 {what}. 표시: {part} 데이터.",
     ),
     "average": (
         "Dashed: the average over {rows} rows, each with its own other features. ",
@@ -53,23 +61,45 @@ TEXTS = {
     ),
     "dots": ("Dots: {rows} {part} rows.", "점: {part} 데이터 {rows}행."),
     "bins": (
-        "Dots: the share of {of} among {part} rows, by {bins} groups of equal size, with 95 % intervals.",
-        "점: {part} 데이터를 같은 크기의 {bins}묶음으로 나눈 {of} 비율과 95% 구간.",
+        "Dots: the share of {of} in {part} rows, in groups of equal size, with 95 % intervals.",
+        "점: {part} 데이터를 같은 크기로 묶어 센 {of} 비율과 95% 구간.",
     ),
     "bend": (
-        "How far each curve bends away from a straight line: {bends}. A line cannot bend; what bends, a taller rung has learnt.",
-        "곡선이 직선에서 벗어난 정도: {bends}. 직선은 휘지 못하니, 휜 만큼이 더 높은 단이 배운 것이다.",
+        "How far each curve bends away from a straight line: {bends}. A line cannot bend at all; what "
+        "bends, a taller rung has "
+        "learnt. Points lie off the curves because their other features differ too.",
+        "곡선이 직선에서 벗어난 정도는 {bends}입니다. 직선은 조금도 휘지 못하니, 휜 만큼이 더 높은 단이 배운 "
+        "것입니다. "
+        "점이 곡선에서 떨어져 있는 것은 나머지 특성도 저마다 다르기 때문입니다.",
+    ),
+    "steep": (
+        "{feature} decides most where the curve is steepest, near {place} ({rung}); where it is flat, other "
+        "features decide. "
+        "The dots move along with everything that changes together with {feature}, the curve with {feature} "
+        "alone.",
+        "곡선이 가장 가파른 {place} 근처에서 {feature} 값이 가장 크게 작용합니다({rung}). 평평한 곳에서는 "
+        "다른 특성이 정합니다. "
+        "점에는 {feature} 값과 함께 변하는 모든 것이 들어 있고, 곡선에는 {feature} 하나만 들어 있습니다.",
+    ),
+    "level": (
+        "A level curve has not looked at {feature}. What the dots show along it is there to be learnt by a "
+        "taller rung.",
+        "평평한 곡선은 {feature} 값을 보지 않았다는 뜻입니다. 점이 보이는 변화는 더 높은 단이 배울 몫입니다.",
     ),
     "steps": (
-        "Each bar is one value of {feature}; between the highest and the lowest lie {gap}.",
-        "막대 하나가 {feature} 값 하나이고, 가장 높은 값과 낮은 값의 차이는 {gap}.",
+        "Each bar is one value of {feature}; between the highest and the lowest lie {gap}. The marks show "
+        "the data themselves, "
+        "in which other features differ too.",
+        "막대 하나가 {feature} 값 하나이고, 가장 높은 값과 낮은 값의 차이는 {gap}입니다. "
+        "표시는 데이터 자체의 값이며 거기에서는 나머지 특성도 저마다 다릅니다.",
     ),
     "prediction": ("predicted {target}", "{target} 예측"),
     "probability": ("probability of {of}", "{of} 확률"),
-    "train": ("training", "학습"),
+    "train": ("training", "훈련"),
     "validation": ("validation", "검증"),
     "test": ("test", "시험"),
 }
+GROUND = ("mean", "prior")  # level by nature: that the others part from them is no news
 
 
 def curve(
@@ -77,10 +107,10 @@ def curve(
 ) -> View:
     """The prediction of R runs along `feature` (else the one that the last run answers to most).
 
-    x (G,): the feature in its own units, or its categories; typical (R, G): the prediction in the target's units or the
-    probability of class `of`, the other features still at their median or most frequent value; average (R, G): the mean
-    over rows that keep their own other features; data_x, data_y (N,): the rows, y 0 or 1 for classes; for classes over
-    a number also bin_x, bin_y, bin_low, bin_high, bin_rows.
+    x (G,): the feature in its own units, or its categories; typical (R, G): the prediction in the target's
+    units or the probability of class `of`, the other features still at their median or most frequent value;
+    average (R, G): the mean over rows that keep their own other features; data_x, data_y (N,): the rows, y 0
+    or 1 for classes; for classes over a number also bin_x, bin_y, bin_low, bin_high, bin_rows.
     Raises SadariError for an unknown feature or class, or runs that predict different columns.
     """
     last = runs[-1]
@@ -94,14 +124,18 @@ def curve(
     chosen = _class(runs, of, [vary(run.spec, still, {name: x}) for run in runs])
     shown = [(lambda f, run=run: _shown(run, f, chosen)) for run in runs]
     curves = np.stack([show(vary(run.spec, still, {name: x})) for run, show in zip(runs, shown, strict=True)])
-    average = np.stack([_average(run, show, rows, still, column, x) for run, show in zip(runs, shown, strict=True)])
+    average = np.stack(
+        [_average(run, show, rows, still, column, x) for run, show in zip(runs, shown, strict=True)]
+    )
     seen = readable(column, rows.frame)
-    known = seen.is_not_null().to_numpy() & np.isin(seen.to_numpy(), x if column.kind == "category" else seen.to_numpy())
+    known = seen.is_not_null().to_numpy() & np.isin(
+        seen.to_numpy(), x if column.kind == "category" else seen.to_numpy()
+    )
     y = rows.values if chosen is None else (rows.targets == chosen)
     data_x, data_y = seen.to_numpy()[known], y[known].astype(np.float64)
     data_x = data_x.astype(str) if column.kind == "category" else data_x.astype(np.float64)
     arrays = {"x": x, "typical": curves, "average": average, "data_x": data_x, "data_y": data_y}
-    if chosen is not None and column.kind != "category":
+    if chosen is not None and column.kind in ("number", "date"):
         arrays |= _bins(data_x, data_y)
     what = _what(last.spec, chosen)
     facts = {
@@ -112,7 +146,7 @@ def curve(
         "rungs": [run.rung for run in runs],
         "still": still,
         "part": part,
-        "bends": _bends(x, curves) if column.kind != "category" else [],
+        "bends": _bends(x, curves) if column.kind in ("number", "date") else [],
     }
     labels = {
         "x": (name, name),
@@ -140,7 +174,9 @@ def _class(runs: Sequence[Run], of: str | None, grids: list[np.ndarray]) -> int 
         return None
     if of is not None:
         if of not in classes:
-            raise SadariError(f"--of {of!r} is no class of {runs[-1].spec.target}; classes: {', '.join(classes[:10])}")
+            raise SadariError(
+                f"--of {of!r} is no class of {runs[-1].spec.target}; classes: {', '.join(classes[:10])}"
+            )
         return classes.index(of)
     if len(classes) == 2:
         return 1
@@ -153,7 +189,9 @@ def _what(spec: TableSpec, chosen: int | None) -> Said:
     return say(TEXTS, "probability", of=spec.classes[chosen])  # type: ignore[index]
 
 
-def _average(run: Run, show: Any, rows: Rows, still: dict[str, float | str], column: ColumnSpec, x: np.ndarray) -> np.ndarray:
+def _average(
+    run: Run, show: Any, rows: Rows, still: dict[str, float | str], column: ColumnSpec, x: np.ndarray
+) -> np.ndarray:
     """Partial dependence (G,): every sampled row put at each value in turn, and the predictions averaged."""
     start = 0
     for other in run.spec.columns:
@@ -162,7 +200,9 @@ def _average(run: Run, show: Any, rows: Rows, still: dict[str, float | str], col
         start += len(other.features)
     block = slice(start, start + len(column.features))
     moved = vary(run.spec, still, {column.name: x})[:, block]  # (G, features of the column)
-    own = run.spec.encode(rows.frame[np.linspace(0, len(rows.numbers) - 1, min(AVERAGED, len(rows.numbers))).astype(int)])
+    own = run.spec.encode(
+        rows.frame[np.linspace(0, len(rows.numbers) - 1, min(AVERAGED, len(rows.numbers))).astype(int)]
+    )
     out = np.empty(len(x))
     for i, values in enumerate(moved):
         own[:, block] = values
@@ -195,42 +235,82 @@ def _bends(x: np.ndarray, curves: np.ndarray) -> list[float]:
 
 def _words(arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said) -> tuple[Said, Said]:
     x, curves, rungs, feature = arrays["x"], arrays["typical"], facts["rungs"], facts["feature"]
-    shown = curves[-1]
-    gap = float(np.ptp(shown))
-    tiny = 1e-5 * (np.abs(curves).max() + 1e-12)  # below this float32 rounds
-    values: dict[str, Any] = {"rung": rungs[-1], "feature": feature, "what": what, "low": float(shown.min()), "high": float(shown.max())}
+    last = curves[-1]
+    tiny = 1e-5 * (float(np.abs(curves).max()) + 1e-12)  # below this float32 rounds
+
+    def shown(value: float) -> str:
+        return f"{value:.0%}" if facts["of"] is not None else number(value)
+
+    named = facts["kind"] in ("category", "boolean")
+    values: dict[str, Any] = {
+        "rung": rungs[-1],
+        "feature": feature,
+        "what": what,
+        "low": shown(last.min()),
+        "high": shown(last.max()),
+        "first": shown(last[0]),
+        "last": shown(last[-1]),
+        "gap": shown(np.ptp(last)),
+        "start": _value(x[0]),
+        "end": _value(x[-1]),
+        "top": _value(x[last.argmax()]),
+        "bottom": _value(x[last.argmin()]),
+    }
     if len(rungs) > 1:
-        apart = np.ptp(curves, axis=0)
+        climbed = [k for k, rung in enumerate(rungs) if rung not in GROUND]
+        compared = curves[climbed] if len(climbed) > 1 else curves
+        names = [rungs[k] for k in climbed] if len(climbed) > 1 else rungs
+        apart = np.ptp(compared, axis=0)
         place = int(apart.argmax())
-        pair = sorted((int(curves[:, place].argmin()), int(curves[:, place].argmax())))
+        pair = sorted((int(compared[:, place].argmin()), int(compared[:, place].argmax())))
         key = "several" if apart.max() > tiny else "together"
-        one, other = rungs[pair[0]], rungs[pair[1]]
-        title = say(TEXTS, key, feature=feature, one=one, other=other, gap=float(apart.max()), place=x[place].item())
-    elif gap <= tiny:
-        title = say(TEXTS, "flat", **values)
-    elif facts["kind"] == "category":
-        title = say(TEXTS, "one category", top=str(x[shown.argmax()]), bottom=str(x[shown.argmin()]), **values)
+        values |= {
+            "one": names[pair[0]],
+            "other": names[pair[1]],
+            "gap": shown(apart.max()),
+            "place": _value(x[place]),
+        }
     else:
-        title = say(TEXTS, "one", start=float(x[0]), end=float(x[-1]), first=float(shown[0]), last=float(shown[-1]), **values)
-    if facts["kind"] == "category":
-        return title, say(TEXTS, "steps", feature=feature, gap=gap)
-    bends = ", ".join(f"{rung} {_short(bend, tiny)}" for rung, bend in zip(rungs, facts["bends"], strict=True))
+        key = "flat" if np.ptp(last) <= tiny else "one category" if named else "one"
+    title = say(TEXTS, key, **values)
+    if named:
+        return title, say(TEXTS, "steps", **values)
+    if np.ptp(last) <= tiny:
+        return title, say(TEXTS, "level", **values)
+    if facts["of"] is not None:
+        steepest = int(np.abs(np.diff(last)).argmax())
+        return title, say(TEXTS, "steep", **{**values, "place": _value((x[steepest] + x[steepest + 1]) / 2)})
+    bends = ", ".join(
+        f"{rung} {0 if bend <= tiny else number(bend)}"
+        for rung, bend in zip(rungs, facts["bends"], strict=True)
+    )
     return title, say(TEXTS, "bend", bends=bends)
 
 
-def _short(bend: float, tiny: float) -> str:
-    return "0" if bend <= tiny else number(bend)
+def _value(value: Any) -> str:
+    """A feature's value for people: four digits, or the category's name."""
+    return (
+        str(value)
+        if isinstance(value, str)
+        else f"{float(value):,.4g}"
+        if abs(value) < 1e6
+        else f"{float(value):.4g}"
+    )
 
 
-def _caption(runs: Sequence[Run], rows: Rows, arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said) -> Said:
-    part = say(TEXTS, facts["part"])
+def _caption(
+    runs: Sequence[Run], rows: Rows, arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said
+) -> Said:
+    values = {
+        "what": what,
+        "others": len(runs[-1].spec.columns) - 1,
+        "part": say(TEXTS, facts["part"]),
+        "of": facts["of"],
+    }
+    if facts["kind"] in ("category", "boolean"):
+        return say(TEXTS, "caption bars", **values)
     average: Said = ("", "")
     if len(runs) == 1:
         average = say(TEXTS, "average", rows=min(AVERAGED, len(rows.numbers)))
-    if "bin_x" in arrays:
-        data = say(TEXTS, "bins", of=facts["of"], part=part, bins=len(arrays["bin_x"]))
-    elif facts["of"] is None:
-        data = say(TEXTS, "dots", rows=len(arrays["data_x"]), part=part)
-    else:
-        data = ("", "")
-    return say(TEXTS, "caption", what=what, others=len(runs[-1].spec.columns) - 1, average=average, data=data)
+    data = say(TEXTS, "dots" if facts["of"] is None else "bins", rows=len(arrays["data_x"]), **values)
+    return say(TEXTS, "caption", average=average, data=data, **values)

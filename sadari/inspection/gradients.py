@@ -1,4 +1,5 @@
-"""Gradients: how much of it reaches each layer, in plain deep networks and in those with direct connections, at many depths.
+"""Gradients: how much of it reaches each layer, in plain deep networks and in those with direct connections,
+at many depths.
 
 (Glorot & Bengio 2010 for the vanishing; He et al. 2015, 1512.03385, for the way out.)
 """
@@ -31,21 +32,27 @@ BATCH = 64
 
 TEXTS = {
     "title": (
-        "At {depth} layers, the first layer's gradient is {plain} in a plain network and {skip} with direct connections",
+        "At {depth} layers, the first layer's gradient is {plain} in a plain network and {skip} with direct "
+        "connections",
         "{depth}층에서 첫 층에 닿는 기울기: 평범한 망 {plain}, 직접 연결이 있는 망 {skip}",
     ),
     "caption": (
-        "Norm of the loss's gradient in each hidden layer, layer 1 nearest the input; {activation} networks of {width} units a layer, mean of {seeds} "
+        "Norm of the loss's gradient in each hidden layer, layer 1 nearest the input; {activation} networks "
+        "of {width} units a layer, geometric mean of {seeds} "
         "first weights, on this run's data. Each line is one depth.",
-        "은닉층마다 손실 기울기의 크기, 1층이 입력 쪽. 층마다 유닛 {width}개인 {activation} 신경망, 처음 가중치 {seeds}가지의 평균, 이 실행의 데이터. 선 하나가 깊이 하나.",
+        "은닉층마다 손실 기울기의 크기, 1층이 입력 쪽. 층마다 유닛 {width}개인 {activation} 신경망, 처음 "
+        "가중치 {seeds}가지의 기하평균, 이 실행의 데이터. "
+        "선 하나가 깊이 하나.",
     ),
     "see": (
-        "From {few} to {depth} layers the first layer's gradient changes by a factor of {plain} in plain networks and of {skip} with direct connections. "
-        "After {steps} steps at {depth} layers the training loss went from {start} to {plain_loss} and {skip_loss}.",
-        "{few}층에서 {depth}층으로 갈 때 첫 층의 기울기는 평범한 망에서 {plain}배, 직접 연결이 있으면 {skip}배가 된다. "
-        "{depth}층에서 {steps}걸음 뒤 학습 손실은 {start} → 각각 {plain_loss}, {skip_loss}.",
+        "From {few} to {depth} layers the first layer's gradient changes by a factor of {plain} in plain "
+        "networks and of {skip} with direct connections. "
+        "After {steps} steps at {depth} layers the training loss went from {start} to {plain_loss} and "
+        "{skip_loss}.",
+        "{few}층에서 {depth}층으로 갈 때 첫 층의 기울기는 평범한 망에서 {plain}배, 직접 연결이 있으면 "
+        "{skip}배가 됩니다. "
+        "{depth}층에서 {steps}걸음 뒤 훈련 손실은 {start}에서 각각 {plain_loss}, {skip_loss}입니다.",
     ),
-    "gone": ("0 (below the smallest number)", "0(가장 작은 수보다도 작음)"),
     "layer": ("hidden layer, from the input", "은닉층, 입력 쪽부터"),
     "norm": ("gradient norm", "기울기 크기"),
     "first": ("first step", "첫 걸음"),
@@ -64,16 +71,22 @@ def gradients(
     width: int = WIDTH,
     activation: str | None = None,
 ) -> View:
-    """Train deep and deep-skip networks of A `depths` on the run's data and record the gradient's norm in every layer.
+    """Train deep and deep-skip networks of A `depths` on the run's data and record the gradient's norm in
+    every layer.
 
-    depths (A,), steps (S,): the steps recorded, from the first to the last; deep, deep_skip (A, S, L): geometric means
-    over the seeds, NaN beyond a network's own depth; deep_loss, deep_skip_loss (A, S): the batch losses.
+    depths (A,), steps (S,): the steps recorded, from the first to the last; deep, deep_skip (A, S, L):
+    geometric means over the seeds, NaN beyond a network's own depth; deep_loss, deep_skip_loss (A, S): the
+    batch losses.
     Raises SadariError for depths below 2, an unknown activation, or no step.
     """
     if not depths or min(depths) < 2 or steps < 2 or width < 1:
-        raise SadariError(f"--depths {' '.join(map(str, depths))} with {steps} steps: give depths and steps from 2 up, a width from 1")
-    activation = activation or run.model.config.activation  # type: ignore[union-attr]
-    find_activation(activation)
+        raise SadariError(
+            f"--depths {' '.join(map(str, depths))} with {steps} steps: give depths and steps from 2 up, a "
+            f"width from 1"
+        )
+    model: Any = run.model
+    bend = activation or model.config.activation
+    find_activation(bend)
     depths = sorted(set(depths))
     rows = sample(run, limit=ROWS)
     arrays = {"features": torch.from_numpy(rows.features), "targets": torch.from_numpy(rows.targets)}
@@ -83,7 +96,7 @@ def gradients(
     losses = {kind: np.empty((len(depths), len(recorded))) for kind in KINDS}
     for kind in KINDS:
         for a, depth in enumerate(depths):
-            settings = {"width": width, "layers": depth, "activation": activation}
+            settings = {"width": width, "layers": depth, "activation": bend}
             history = _train(run, kind, settings, arrays, steps)
             for s, step in enumerate(recorded):
                 record = history[step - 1]
@@ -92,14 +105,19 @@ def gradients(
                 losses[kind][a, s] = np.mean(record["loss"])
     plain, skip = norms["deep"], norms["deep-skip"]
     facts: dict[str, Any] = {
-        "activation": activation,
+        "activation": bend,
         "width": width,
         "first_layer": {kind: values[:, 0, 0].tolist() for kind, values in norms.items()},
         "last_loss": {kind: values[:, -1].tolist() for kind, values in losses.items()},
     }
     values: dict[str, Any] = {
-        "depth": depths[-1], "few": depths[0], "width": width, "seeds": SEEDS, "steps": steps, "activation": activation,
-    }  # fmt: skip
+        "depth": depths[-1],
+        "few": depths[0],
+        "width": width,
+        "seeds": SEEDS,
+        "steps": steps,
+        "activation": bend,
+    }
     title = say(TEXTS, "title", plain=_norm(plain[-1, 0, 0]), skip=_norm(skip[-1, 0, 0]), **values)
     see = say(
         TEXTS,
@@ -137,11 +155,19 @@ def gradients(
     )
 
 
-def _train(run: Run, kind: str, settings: dict[str, Any], arrays: dict[str, torch.Tensor], steps: int) -> list[dict[str, Any]]:
+def _train(
+    run: Run, kind: str, settings: dict[str, Any], arrays: dict[str, torch.Tensor], steps: int
+) -> list[dict[str, Any]]:
     """The log of several seeds trained as one, a record a step."""
     networks = [build(kind, run.task.name, settings, run.spec.width, run.loss, seed) for seed in range(SEEDS)]
     config = TrainConfig(
-        batch_size=BATCH, budget_steps=steps, log_every=1, log_gradients=True, patience=0, schedule="constant", precision="fp32"
+        batch_size=BATCH,
+        budget_steps=steps,
+        log_every=1,
+        log_gradients=True,
+        patience=0,
+        schedule="constant",
+        precision="fp32",
     )
     return train(Stack.of(networks), run.task, arrays, {}, config).history
 
@@ -152,8 +178,8 @@ def _geometric(norms: np.ndarray) -> np.ndarray:
         return np.exp(np.log(norms).mean(-1))
 
 
-def _norm(value: float) -> Any:
-    return f"{value:.2g}" if value > 0 else say(TEXTS, "gone")
+def _norm(value: float) -> str:
+    return f"{value:.2g}"
 
 
 def _factor(value: float) -> str:

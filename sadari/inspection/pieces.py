@@ -1,8 +1,9 @@
-"""The straight pieces of a relu network along a line, found exactly: every bend is solved for, none is searched for.
+"""The straight pieces of a relu network along a line, found exactly: every bend is solved for, none is
+searched for.
 
-Along x = start + t * direction each unit of the first layer is a line in t, which bends where it crosses zero. Between two
-neighbouring bends the layer hands up lines again, so the next layer's bends are zeros of lines too, piece by piece.
-(Montufar et al. 2014, 1402.1869; Serra et al. 2018, 1711.02114, for the bounds.)
+Along x = start + t * direction each unit of the first layer is a line in t, which bends where it crosses
+zero. Between two neighbouring bends the layer hands up lines again, so the next layer's bends are zeros of
+lines too, piece by piece. (Montufar et al. 2014, 1402.1869; Serra et al. 2018, 1711.02114, for the bounds.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Pieces:
     intercept: np.ndarray
     """Output = intercept + slope * t, (M, O)."""
     patterns: int
-    """Pieces between which any unit switches on or off, also those switches that leave the output straight."""
+    """Pieces between which any unit switches on or off, also those switches that leave the output straight.
+    """
 
     @property
     def count(self) -> int:
@@ -45,7 +47,8 @@ class Pieces:
 
 
 def pieces_along(model: Any, start: np.ndarray, direction: np.ndarray) -> Pieces:
-    """All pieces of a chain of dense layers (shallow, deep, deep-skip) along start + t * direction, both (C,), t over all reals.
+    """All pieces of a chain of dense layers (shallow, deep, deep-skip) along start + t * direction, both
+    (C,), t over all reals.
 
     Raises SadariError when the activation is curved, since a curve has no pieces to count.
     """

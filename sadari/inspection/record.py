@@ -1,4 +1,6 @@
-"""The recorder: a model called with one hands over its inner values by name, and computes exactly what it does without."""
+"""The recorder: a model called with one hands over its inner values by name, and computes exactly what it
+does without.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ class Recorder:
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         if name in self.values:
-            raise ValueError(f"the model gave the name {name!r} to two values; each inner value needs its own")
+            raise ValueError(
+                f"the model gave the name {name!r} to two values; each inner value needs its own"
+            )
         self.values[name] = value
         return value
 

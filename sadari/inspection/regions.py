@@ -1,4 +1,4 @@
-"""Regions: the straight pieces of a relu network along a feature or a line through the data, counted exactly."""
+"""Regions: the straight pieces of a relu network along a feature or between two rows, counted exactly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sadari.errors import SadariError
-from sadari.inspection.pieces import Pieces, pieces_along
+from sadari.inspection.pieces import pieces_along
 from sadari.inspection.rows import Rows, find_column, sample, strongest, typical, vary
 from sadari.inspection.view import Said, View, say
-from sadari.metrics import number
 
 if TYPE_CHECKING:
     from sadari.runs import Run
@@ -22,24 +21,39 @@ TEXTS = {
         "{rung}: {line} 위에 곧은 조각 {pieces}개, 가능한 최대는 {bound}개",
     ),
     "caption": (
-        "The network's {output} along {line}, {rest}. It changes direction only at the {breaks} dots; {inside} of its pieces touch the range of the data that is drawn.",
-        "{line} 위의 신경망 {output}, {rest}. 방향은 점 {breaks}개에서만 바뀌고, 그림에 보이는 데이터 범위에는 조각 {inside}개가 걸친다.",
+        "The network's {output} along {line}, {rest}. It changes direction at {breaks} places only; "
+        "{inside} of its pieces touch the range of the data, which is drawn.",
+        "{line} 위의 신경망 {output}, {rest}. 방향은 {breaks}곳에서만 바뀌고, 그림에 보이는 데이터 범위에는 "
+        "조각 {inside}개가 걸칩니다.",
     ),
-    "others": ("the other features at their median or most frequent value", "나머지 특성은 중앙값이나 최빈값"),
+    "others": (
+        "the other features at their median or most frequent value",
+        "나머지 특성은 중앙값이나 최빈값",
+    ),
     "alone": ("its only feature", "유일한 특성"),
-    "between": ("from row {one} (0) to row {other} (1) and beyond", "{one}행(0)에서 {other}행(1)을 지나는 직선"),
+    "between": (
+        "from row {one} (0) to row {other} (1) and beyond",
+        "{one}행(0)에서 {other}행(1)을 지나는 직선",
+    ),
     "shallow": (
-        "Each of the {units} hidden units bends once, where its own line crosses zero, so at most {units} + 1 pieces. Here {unused}.",
-        "은닉 유닛 {units}개가 저마다 자기 직선이 0을 지나는 곳에서 한 번씩 꺾이므로 최대 {units} + 1조각. 여기서는 {unused}.",
+        "Each of the {units} hidden units bends once, where its own line crosses zero, so at most {units} + "
+        "1 pieces. Here {unused}.",
+        "은닉 유닛 {units}개가 저마다 자기 직선이 0을 지나는 곳에서 한 번씩 꺾이므로 최대 {units} + "
+        "1조각입니다. 여기서는 {unused}.",
     ),
     "deep": (
-        "{layers} layers of {width} units: each layer folds what the one below hands up, so up to ({width} + 1)^{layers} pieces, "
+        "{layers} layers of {width} units: each layer folds what the one below hands up, so up to ({width} "
+        "+ 1)^{layers} pieces, "
         "where one layer of all {units} units could make {flat}. Training has used {pieces}.",
-        "유닛 {width}개짜리 {layers}층: 층마다 아래층을 다시 접어 최대 ({width} + 1)^{layers}조각이 가능하다. "
-        "유닛 {units}개를 한 층에 모으면 최대 {flat}조각. 학습이 실제로 쓴 것은 {pieces}조각.",
+        "유닛 {width}개짜리 {layers}층: 층마다 아래층을 다시 접어 최대 ({width} + 1)^{layers}조각이 "
+        "가능합니다. "
+        "유닛 {units}개를 한 층에 모으면 최대 {flat}조각입니다. 학습이 실제로 쓴 것은 {pieces}조각입니다.",
     ),
-    "all bend": ("every unit bends", "모든 유닛이 꺾인다"),
-    "idle": ("{count} of them bend nothing on this line", "그중 {count}개는 이 직선에서 아무것도 꺾지 않는다"),
+    "all bend": ("every unit bends", "모든 유닛이 꺾입니다"),
+    "idle": (
+        "{count} of them bend nothing on this line",
+        "그중 {count}개는 이 직선에서 아무것도 꺾지 않습니다",
+    ),
     "row line": ("the line from row {one} to row {other}", "{one}행에서 {other}행으로 가는 직선"),
     "share": ("share of the way from row {one} to row {other}", "{one}행에서 {other}행까지 간 비율"),
     "prediction": ("predicted {target}", "{target} 예측"),
@@ -49,12 +63,16 @@ TEXTS = {
 }
 
 
-def regions(run: Run, *, feature: str | None = None, between: tuple[int, int] | None = None, of: str | None = None) -> View:
-    """All linear pieces along a line, over the whole of it: `feature` with the others typical, or through two rows `between`.
+def regions(
+    run: Run, *, feature: str | None = None, between: tuple[int, int] | None = None, of: str | None = None
+) -> View:
+    """All linear pieces along a line, over the whole of it: `feature` with the others typical, or through two
+    rows `between`.
 
-    breaks (M - 1,): where the network bends, in the feature's units or as a share of the way between the two rows;
-    slopes (M,): the output's slope on each piece; x, y: the corners of the drawn part, exact and not sampled; data_x (N,):
-    where the training rows lie on a feature. Pieces are those of the whole output, all classes together.
+    breaks (M - 1,): where the network bends, in the feature's units or as a share of the way between the two
+    rows; slopes (M,): the output's slope on each piece; x, y: the corners of the drawn part, exact and not
+    sampled; data_x (N,): where the training rows lie on a feature. Pieces are those of the whole output, all
+    classes together.
     Raises SadariError for a curved activation, a column that is no number, or rows that are not there.
     """
     rows = sample(run)
@@ -65,7 +83,10 @@ def regions(run: Run, *, feature: str | None = None, between: tuple[int, int] | 
         name = feature or strongest(run, rows, kinds=("number",))[0]
         column = find_column(run.spec, name)
         if column.kind != "number":
-            raise SadariError(f"regions needs a feature that is a number, {name} is a {column.kind}; choose another --feature")
+            raise SadariError(
+                f"regions needs a feature that is a number, {name} is a {column.kind}; choose another "
+                f"--feature"
+            )
         start, step = _along(run, rows, name, column.center)
         at, scale = column.center, column.scale
         place = run.spec.feature_names.index(name)
@@ -92,10 +113,20 @@ def regions(run: Run, *, feature: str | None = None, between: tuple[int, int] | 
         "line": line[0],
     }
     values = {
-        "rung": run.rung, "pieces": found.count, "bound": _large(digits), "line": line, "output": label, "rest": rest,
-        "breaks": len(found.breaks), "inside": len(inside) + 1, "units": width * layers, "width": width, "layers": layers,
-        "flat": width * layers + 1, "unused": say(TEXTS, "idle", count=idle) if idle else say(TEXTS, "all bend"),
-    }  # fmt: skip
+        "rung": run.rung,
+        "pieces": found.count,
+        "bound": _large(digits),
+        "line": line,
+        "output": label,
+        "rest": rest,
+        "breaks": len(found.breaks),
+        "inside": len(inside) + 1,
+        "units": width * layers,
+        "width": width,
+        "layers": layers,
+        "flat": width * layers + 1,
+        "unused": say(TEXTS, "idle", count=idle) if idle else say(TEXTS, "all bend"),
+    }
     arrays = {
         "breaks": found.breaks * scale + at,
         "slopes": found.slope[:, output] * own[0] / scale,
@@ -105,11 +136,15 @@ def regions(run: Run, *, feature: str | None = None, between: tuple[int, int] | 
     }
     labels = {"x": axis, "y": label, "breaks": axis, "data_x": axis}
     see = say(TEXTS, "shallow" if layers == 1 else "deep", **values)
-    return View("regions", say(TEXTS, "title", **values), say(TEXTS, "caption", **values), see, arrays, facts, labels)
+    return View(
+        "regions", say(TEXTS, "title", **values), say(TEXTS, "caption", **values), see, arrays, facts, labels
+    )
 
 
 def _along(run: Run, rows: Rows, name: str, center: float) -> tuple[np.ndarray, np.ndarray]:
-    """Start (C,) where the feature is at its training mean and the others typical; one step is one standard deviation."""
+    """Start (C,) where the feature is at its training mean and the others typical; one step is one standard
+    deviation.
+    """
     still = typical(run.spec, rows)
     start = vary(run.spec, still, {name: np.array([center])})[0].astype(np.float64)
     step = np.zeros(len(start))
@@ -127,7 +162,10 @@ def _through(run: Run, between: tuple[int, int]) -> tuple[np.ndarray, np.ndarray
     ends = [run.spec.encode(table.frame.slice(row - 1, 1).collect())[0].astype(np.float64) for row in between]
     step = ends[1] - ends[0]
     if not step.any():
-        raise SadariError(f"rows {one} and {other} are the same to the model, so no line goes through them; choose two others")
+        raise SadariError(
+            f"rows {one} and {other} are the same to the model, so no line goes through them; choose two "
+            f"others"
+        )
     line, axis = say(TEXTS, "row line", one=one, other=other), say(TEXTS, "share", one=one, other=other)
     return ends[0], step, line, axis, say(TEXTS, "between", one=one, other=other)
 
@@ -140,7 +178,9 @@ def _output(run: Run, of: str | None) -> tuple[int, Said, tuple[float, float]]:
             return 0, say(TEXTS, "prediction", target=spec.target), (spec.target_scale, spec.target_center)
         return 0, say(TEXTS, "output"), (1.0, 0.0)
     if of is not None and of not in spec.classes:
-        raise SadariError(f"--of {of!r} is no class of {spec.target}; classes: {', '.join(spec.classes[:10])}")
+        raise SadariError(
+            f"--of {of!r} is no class of {spec.target}; classes: {', '.join(spec.classes[:10])}"
+        )
     if run.loss.outputs == 1:
         sign = -1.0 if of == spec.classes[0] else 1.0
         return 0, say(TEXTS, "logit", of=of or spec.classes[1]), (sign, 0.0)

@@ -19,53 +19,75 @@ SHARES = (0.1, 0.5, 0.9)
 TEXTS = {
     "title": (
         "{rung} misses {target} by at most {typical} in half of the rows, by over {large} in one of ten",
-        "{rung}: 절반의 행에서 {target} 오차 {typical} 이하, 열에 하나는 {large} 이상",
+        "{rung}: {target} 오차는 절반의 행에서 {typical} 이하, 열에 하나는 {large} 이상",
     ),
     "caption": (
-        "Up: target minus prediction, above 0 where the target is higher. Across: {across}. {rows} {part} rows; band: the middle 80 %, line: the median; ringed: the {worst} worst.",
-        "세로: 목표 − 예측, 0보다 위면 실제가 더 크다. 가로: {across}. {part} 데이터 {rows}행, 띠: 가운데 80%, 선: 중앙값, 고리: 가장 빗나간 {worst}행.",
+        "Up: target minus prediction, above 0 where the target is higher. Across: the prediction. {rows} "
+        "{part} rows; band: the "
+        "middle 80 %, line: the median; ringed: the {worst} worst.",
+        "세로: 목표 − 예측, 0보다 위면 실제가 더 큽니다. 가로: 예측. {part} 데이터 {rows}행, 띠: 가운데 80%, "
+        "선: 중앙값, 고리: 가장 빗나간 {worst}행.",
+    ),
+    "spread": (
+        "Across: target minus prediction; up: how many of {rows} {part} rows. Every row gets the same "
+        "prediction.",
+        "가로: 목표 − 예측, 세로: {part} 데이터 {rows}행 중 행 수. 모든 행의 예측이 같습니다.",
     ),
     "even": (
-        "The band lies around 0 all along, and is about as wide everywhere ({narrow} to {wide}): little is left that a taller rung could find here. Worst: row {row}, {target} {value}, predicted {prediction}.",
-        "띠가 줄곧 0 둘레에 있고 폭도 비슷하다({narrow}~{wide}). 더 높은 단이 여기서 찾을 것이 별로 없다. 가장 빗나간 행: {row}행, 실제 {value}, 예측 {prediction}.",
+        "The median stays near 0 and the band about as wide everywhere ({narrow} to {wide}): what is left "
+        "shows no pattern along the "
+        "prediction. Worst: row {row}, {target} {value}, predicted {prediction}.",
+        "중앙값이 줄곧 0 가까이 있고 띠의 폭도 비슷합니다({narrow}~{wide}). 남은 오차에 예측을 따라가는 "
+        "무늬가 없습니다. "
+        "가장 빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
     ),
     "bent": (
-        "The median leaves 0 by up to {bend} ({share} of the residuals' spread): a pattern that the model has not caught. Worst: row {row}, {target} {value}, predicted {prediction}.",
-        "중앙값이 0에서 최대 {bend} 벗어난다(오차 퍼짐의 {share}). 모델이 놓친 무늬가 있다. 가장 빗나간 행: {row}행, 실제 {value}, 예측 {prediction}.",
+        "The median leaves 0 by up to {bend} ({share} of the residuals' spread): a pattern that the model "
+        "has not caught. "
+        "Worst: row {row}, {target} {value}, predicted {prediction}.",
+        "중앙값이 0에서 최대 {bend} 벗어납니다(오차 퍼짐의 {share}). 모델이 놓친 무늬가 있습니다. "
+        "가장 빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
     ),
     "uneven": (
-        "The band is {narrow} wide at its narrowest and {wide} at its widest: some rows are far less certain than others. Worst: row {row}, {target} {value}, predicted {prediction}.",
-        "띠의 폭이 {narrow}에서 {wide}까지 달라진다. 어떤 행은 훨씬 덜 확실하다. 가장 빗나간 행: {row}행, 실제 {value}, 예측 {prediction}.",
+        "The band is {narrow} wide at its narrowest and {wide} at its widest: some predictions are far less "
+        "certain than others. "
+        "Worst: row {row}, {target} {value}, predicted {prediction}.",
+        "띠의 폭이 {narrow}에서 {wide}까지 달라집니다. 어떤 예측은 다른 것보다 훨씬 덜 확실합니다. "
+        "가장 빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
     ),
     "constant": (
-        "One answer for every row, {prediction}; what is left over averages {mean}, and is as wide as the target itself ({spread} standard deviation). Worst: row {row}, {target} {value}.",
-        "모든 행에 같은 답 {prediction}. 남은 오차의 평균은 {mean}, 퍼짐은 목표 자체와 같다(표준편차 {spread}). 가장 빗나간 행: {row}행, 실제 {value}.",
+        "One answer for every row, {prediction}: what is left over is as wide as the target itself "
+        "(standard deviation {spread}) and "
+        "averages {mean} here. Each rung above is worth what it takes off this width.",
+        "모든 행에 같은 답 {prediction}: 남은 오차의 퍼짐은 목표 자체와 같고(표준편차 {spread}) 여기서 "
+        "평균은 {mean}입니다. "
+        "위의 단은 이 폭을 줄이는 만큼 값어치가 있습니다.",
     ),
     "predicted": ("predicted {target}", "{target} 예측"),
     "order": ("row of the table", "표의 행 번호"),
     "residual": ("{target} minus prediction", "{target} − 예측"),
-    "train": ("training", "학습"),
+    "train": ("training", "훈련"),
     "validation": ("validation", "검증"),
     "test": ("test", "시험"),
 }
 
 
 def residuals(run: Run, *, part: Part = "validation") -> View:
-    """prediction, residual, row (N,): residual = target - prediction in the target's units, row counted from 1.
+    """prediction, residual, row (N,): residual = target - prediction in the target's units, row counted from
+    1.
 
-    across (N,): the prediction, or the row where every prediction is the same; bin_across, bin_low, bin_middle, bin_high
-    (B,): the 10, 50 and 90 % quantiles of the residuals in groups of equal size. facts["worst"]: the worst rows.
+    bin_prediction, bin_low, bin_middle, bin_high (B,): the 10, 50 and 90 % quantiles of the residuals in
+    groups of rows of like prediction and equal size. facts["worst"]: the worst rows.
     """
     rows = sample(run, part)
     prediction = run.predictions(rows.features).astype(np.float64)
     left = rows.values - prediction
     target = run.spec.target
     constant = bool(np.ptp(prediction) <= 1e-6 * max(1.0, float(np.abs(prediction).max())))
-    across = (rows.numbers + 1).astype(np.float64) if constant else prediction
-    order = np.argsort(across, kind="stable")
-    groups = [group for group in np.array_split(order, min(BINS, max(1, len(order) // 8))) if len(group)]
+    order = np.argsort(prediction, kind="stable")
+    groups = [group for group in np.array_split(order, int(np.clip(len(order) // 20, 3, BINS))) if len(group)]
     band = np.array([np.quantile(left[group], SHARES) for group in groups])  # (B, 3)
-    middle = np.array([np.median(across[group]) for group in groups])
+    middle = np.array([np.median(prediction[group]) for group in groups])
     size = np.abs(left)
     worst = np.argsort(-size, kind="stable")[:WORST]
     facts: dict[str, Any] = {
@@ -77,26 +99,35 @@ def residuals(run: Run, *, part: Part = "validation") -> View:
         "spread": float(left.std()),
         "constant": constant,
         "worst": [
-            {"row": int(rows.numbers[i]) + 1, "target": float(rows.values[i]), "prediction": float(prediction[i])} for i in worst
+            {
+                "row": int(rows.numbers[i]) + 1,
+                "target": float(rows.values[i]),
+                "prediction": float(prediction[i]),
+            }
+            for i in worst
         ],
     }
     arrays = {
-        "across": across,
-        "residual": left,
         "prediction": prediction,
+        "residual": left,
         "row": rows.numbers + 1,
-        "bin_across": middle,
+        "bin_prediction": middle,
         "bin_low": band[:, 0],
         "bin_middle": band[:, 1],
         "bin_high": band[:, 2],
     }
-    across_label = say(TEXTS, "order") if constant else say(TEXTS, "predicted", target=target)
     title = say(
-        TEXTS, "title", rung=run.rung, target=target, typical=float(np.median(size)), large=float(np.quantile(size, 0.9))
+        TEXTS,
+        "title",
+        rung=run.rung,
+        target=target,
+        typical=float(np.median(size)),
+        large=float(np.quantile(size, 0.9)),
     )
-    caption = say(TEXTS, "caption", across=across_label, rows=len(left), part=tuple(TEXTS[part]), worst=len(worst))
+    caption = say(
+        TEXTS, "spread" if constant else "caption", rows=len(left), part=tuple(TEXTS[part]), worst=len(worst)
+    )
     labels = {
-        "across": across_label,
         "residual": say(TEXTS, "residual", target=target),
         "prediction": say(TEXTS, "predicted", target=target),
         "row": say(TEXTS, "order"),
@@ -123,7 +154,8 @@ def _see(facts: dict[str, Any], band: np.ndarray, left: np.ndarray) -> tuple[str
     }
     if facts["constant"]:
         return say(TEXTS, "constant", **values)
-    # a median of n rows strays by 1.25 / sqrt(n) deviations on its own; twice the largest of ten such is past chance
+    # a median of n rows strays by 1.25 / sqrt(n) deviations on its own; twice the largest of ten such is past
+    # chance
     chance = 2 * 1.25 / np.sqrt(max(1, len(left) / len(band)))
     if bend / spread > max(0.5, chance):
         return say(TEXTS, "bent", **values)

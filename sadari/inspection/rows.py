@@ -1,4 +1,6 @@
-"""Rows to look at a model with: a sample of its data in raw form, the typical row, and rows in which one column varies."""
+"""Rows to look at a model with: a sample of its data in raw form, the typical row, and rows in which one
+column varies.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def sample(run: Run, part: Part = "train", limit: int = 2000) -> Rows:
         numbers = np.sort(np.random.default_rng(0).choice(numbers, limit, replace=False))
     if prepared.table.streamed:
         wanted = pl.DataFrame({"row": numbers.astype(np.uint32)})
-        rows = prepared.table.frame.with_row_index("row").join(wanted.lazy(), on="row", how="semi").sort("row")
+        rows = (
+            prepared.table.frame.with_row_index("row").join(wanted.lazy(), on="row", how="semi").sort("row")
+        )
         frame = rows.drop("row").collect(engine="streaming")
     else:
         frame = prepared.table.frame.collect()[numbers]
@@ -82,7 +86,9 @@ def raw(column: ColumnSpec, values: np.ndarray) -> pl.Series:
 
 
 def spread(column: ColumnSpec, rows: Rows, points: int) -> np.ndarray:
-    """Values along a column: the commonest categories, every one of a few numbers, or `points` from its 1st to 99th per cent."""
+    """Values along a column: the commonest categories, every one of a few numbers, or `points` from its 1st
+    to 99th per cent.
+    """
     seen = readable(column, rows.frame).drop_nulls()
     if column.kind == "category":
         counts = seen.value_counts(sort=True, name="rows").sort(["rows", "value"], descending=[True, False])
@@ -90,7 +96,9 @@ def spread(column: ColumnSpec, rows: Rows, points: int) -> np.ndarray:
     values = seen.to_numpy()
     distinct = np.unique(values)
     if len(distinct) == 0:
-        raise SadariError(f"feature {column.name!r} is empty in all rows of this part; choose another --feature")
+        raise SadariError(
+            f"feature {column.name!r} is empty in all rows of this part; choose another --feature"
+        )
     if len(distinct) <= 2:
         return distinct
     low, high = np.quantile(values, [0.01, 0.99])
@@ -100,7 +108,9 @@ def spread(column: ColumnSpec, rows: Rows, points: int) -> np.ndarray:
 
 
 def typical(spec: TableSpec, rows: Rows) -> dict[str, float | str]:
-    """One row's readable values: the median of each number or date, the most frequent of each category or boolean."""
+    """One row's readable values: the median of each number or date, the most frequent of each category or
+    boolean.
+    """
     found: dict[str, float | str] = {}
     for column in spec.columns:
         seen = readable(column, rows.frame).drop_nulls()
@@ -112,12 +122,17 @@ def typical(spec: TableSpec, rows: Rows) -> dict[str, float | str]:
 
 
 def vary(spec: TableSpec, still: dict[str, float | str], moving: dict[str, np.ndarray]) -> np.ndarray:
-    """Encoded rows (N, C) that hold every column still but the `moving` ones, each given by N readable values."""
+    """Encoded rows (N, C) that hold every column still but the `moving` ones, each given by N readable
+    values.
+    """
     count = len(next(iter(moving.values())))
     return spec.encode(
         pl.DataFrame(
             [
-                raw(column, moving[column.name] if column.name in moving else np.full(count, still[column.name]))
+                raw(
+                    column,
+                    moving[column.name] if column.name in moving else np.full(count, still[column.name]),
+                )
                 for column in spec.columns
             ]
         )
@@ -139,12 +154,19 @@ def influences(run: Run, rows: Rows) -> dict[str, float]:
     return found
 
 
-def strongest(run: Run, rows: Rows, count: int = 1, kinds: tuple[str, ...] = ("number", "boolean", "category", "date")) -> list[str]:
-    """The columns of those kinds to which the model answers most, strongest first; file order among equals."""
+def strongest(
+    run: Run, rows: Rows, count: int = 1, kinds: tuple[str, ...] = ("number", "boolean", "category", "date")
+) -> list[str]:
+    """The columns of those kinds that move the answer most, strongest first; file order among equals."""
     allowed = {column.name for column in run.spec.columns if column.kind in kinds}
-    ranked = [name for name, _ in sorted(influences(run, rows).items(), key=lambda item: -item[1]) if name in allowed]
+    ranked = [
+        name
+        for name, _ in sorted(influences(run, rows).items(), key=lambda item: -item[1])
+        if name in allowed
+    ]
     if len(ranked) < count:
         raise SadariError(
-            f"this view needs {count} columns of kind {' or '.join(kinds)}, and this run uses {len(ranked)}; look at another view"
+            f"this view needs {count} columns of kind {' or '.join(kinds)}, and this run uses "
+            f"{len(ranked)}; look at another view"
         )
     return ranked[:count]

@@ -1,6 +1,8 @@
-"""Surface: the loss over two weights, or over the plane in which training moved, with the path of descent over it.
+"""Surface: the loss over two weights, or over the plane in which training moved, with the path of descent
+over it.
 
-For a network the plane is that of its own path (principal components of the weights on the way: Li et al. 2018, 1712.09913).
+For a network the plane is that of its own path (principal components of the weights on the way: Li et al.
+2018, 1712.09913).
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from sadari.errors import SadariError
 from sadari.inspection.rows import Rows, sample
 from sadari.inspection.view import View, say
 from sadari.layers.stack import Stack
-from sadari.losses import Loss
 from sadari.tasks import build
 from sadari.train import TrainConfig, train
 
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from sadari.runs import Run
 
 GRID = 61
+PLANE_GRID = 41  # for a network, every cell of which costs a pass over the rows
 ROWS = 1000
 STEPS = 100
 MARGIN = 0.25
+PACE = 0.3  # of the rate that reaches the floor of the steepest side in one step: steps to be seen
 
 TEXTS = {
     "weights": (
-        "{rung}: from {start} down to {end} over the weights of {one} and {other}, in {steps} steps",
+        "{rung}: {steps} steps over the weights of {one} and {other} take the loss from {start} to {end}",
         "{rung}: {one}, {other} 두 무게 위에서 {steps}걸음에 손실 {start} → {end}",
     ),
     "path": (
@@ -38,42 +41,55 @@ TEXTS = {
         "{rung}: {steps}걸음 학습에 손실 {start} → {end}",
     ),
     "weights caption": (
-        "Colour: the training loss over two weights, all others as the run has them; darker is lower, each band a step of loss. "
-        "Line: gradient descent from zero, rate {rate}. Cross: the optimum, loss {best}.",
-        "색: 두 무게에 따른 학습 손실, 나머지는 실행의 값 그대로. 짙을수록 낮고 띠 하나가 손실의 한 단계. 선: 0에서 출발한 경사 하강, 학습률 {rate}. 십자: 최적점, 손실 {best}.",
+        "Colour: the training loss over two weights, all others as the run has them; darker is lower. "
+        "Dots: gradient descent from zero (ring), learning rate {rate}. Cross: the optimum, loss {best}.",
+        "색: 두 무게에 따른 훈련 손실, 짙을수록 낮습니다. 나머지 무게는 실행의 값 그대로. 점: 0(고리)에서 "
+        "출발한 경사 하강, 학습률 {rate}. 십자: 최적점, 손실 "
+        "{best}.",
     ),
     "path caption": (
-        "Colour: the training loss over the plane of two directions among {parameters} weights in which training moved most ({share} of its movement); darker is lower. "
-        "Line: {optimizer} from the first weights (ring) to the last (cross).",
-        "색: 가중치 {parameters}개의 공간에서 학습이 가장 많이 움직인 두 방향의 평면(움직임의 {share}) 위의 학습 손실, 짙을수록 낮다. 선: 처음 가중치(고리)에서 마지막(십자)까지 {optimizer} 경로.",
+        "Colour: the training loss over the plane of two directions among {parameters} weights in which "
+        "training moved most ({share} of its movement); darker is lower. "
+        "Dots: {optimizer} from the first weights (ring) to the last (cross).",
+        "색: 가중치 {parameters}개의 공간에서 가장 많이 움직인 두 방향의 평면(움직임의 {share}) 위의 훈련 "
+        "손실, 짙을수록 낮습니다. 점: 처음 가중치(고리)에서 "
+        "마지막(십자)까지 {optimizer} 경로.",
     ),
     "round": (
-        "The bowl is {ratio} times as steep across as along: descent runs down its steep side first, then along the valley floor to the cross.",
-        "그릇은 가로지르는 쪽이 골짜기 쪽보다 {ratio}배 가파르다. 하강은 가파른 쪽을 먼저 내려간 뒤 골짜기 바닥을 따라 십자로 간다.",
+        "The bowl is {ratio} times as steep across as along: descent runs down its steep side first, then "
+        "along the valley floor to the cross.",
+        "그릇은 가로지르는 쪽이 골짜기 쪽보다 {ratio}배 가파릅니다. 하강은 가파른 쪽을 먼저 내려간 뒤 골짜기 "
+        "바닥을 따라 십자로 갑니다.",
     ),
     "drift": (
-        "Half of the descent is done after {half} of {steps} steps; the rest is spent on the flat floor. The picture holds {share} of the movement, so distances off the plane are not seen.",
-        "{steps}걸음 중 {half}걸음에 하강의 절반이 끝나고 나머지는 평평한 바닥에서 쓴다. 그림은 움직임의 {share}만 담으므로 평면 밖의 거리는 보이지 않는다.",
+        "Half of the descent is done after {half} of {steps} steps; the rest is spent on the flat floor. "
+        "The picture holds {share} of the movement, so distances off the plane are not seen.",
+        "{steps}걸음 중 {half}걸음에 하강의 절반이 끝나고, 나머지는 평평한 바닥에서 씁니다. 그림은 움직임의 "
+        "{share}만 담으므로 평면 밖의 거리는 보이지 않습니다.",
     ),
     "weight of": ("weight of {feature}", "{feature} 무게"),
     "direction": ("direction {number} of the path", "경로의 방향 {number}"),
-    "loss": ("training loss", "학습 손실"),
+    "loss": ("training loss", "훈련 손실"),
 }
 
 
 def surface(run: Run, *, features: tuple[str, str] | None = None, steps: int = STEPS) -> View:
     """x, y (G,) and loss (G, G) at (y, x); path_x, path_y, path_loss (S,): descent from its start to its end.
 
-    line, logistic: the weights of two `features` (encoded names, else the heaviest two), of the class that they weigh most
-    for; facts["optimum"] is the lowest point. Networks: a fresh copy is trained as the run was, for `steps` steps, and x, y are
-    the two directions in which it moved most, 0 being its end; path_loss is the real loss on the way, off the plane too.
+    line, logistic: the weights of two `features` (encoded names, else the heaviest two), of the class that
+    they weigh most for; facts["optimum"] is the lowest point. Networks: a fresh copy is trained as the run
+    was, for `steps` steps, and x, y are the two directions in which it moved most, 0 being its end; path_loss
+    is the real loss on the way, off the plane too.
     """
     if steps < 2:
         raise SadariError(f"--steps {steps}: a path needs 2 or more")
     rows = sample(run, limit=ROWS)
     if hasattr(run.model, "hidden"):
         if features is not None:
-            raise SadariError(f"--features name two weights of a line; a {run.rung} has its path's two directions, leave them out")
+            raise SadariError(
+                f"--features name two weights of a line; a {run.rung} has its path's two directions, leave "
+                f"them out"
+            )
         return _plane(run, rows, steps)
     return _two_weights(run, rows, features, steps)
 
@@ -82,7 +98,9 @@ def surface(run: Run, *, features: tuple[str, str] | None = None, steps: int = S
 
 
 class Bowl:
-    """The mean loss as a function of two weights of one output, the rest of a linear model held still; all in float64."""
+    """The mean loss as a function of two weights of one output, the rest of a linear model held still; all in
+    float64.
+    """
 
     def __init__(self, run: Run, rows: Rows, output: int, pair: tuple[int, int]) -> None:
         model: Any = run.model
@@ -137,20 +155,27 @@ def _two_weights(run: Run, rows: Rows, features: tuple[str, str] | None, steps: 
     else:
         unknown = [name for name in features if name not in names]
         if unknown or len(set(features)) != 2:
-            raise SadariError(f"--features {' '.join(features)}: give two different ones of {', '.join(names[:12])}")
+            raise SadariError(
+                f"--features {' '.join(features)}: give two different ones of {', '.join(names[:12])}"
+            )
         pair = (names.index(features[0]), names.index(features[1]))
     output = int(weight[:, list(pair)].abs().sum(1).argmax())
     bowl = Bowl(run, rows, output, pair)
     best = bowl.lowest()
     start = torch.zeros(2, dtype=torch.float64)
-    rate = 1 / float(max(torch.linalg.eigvalsh(bowl.curvature(point))[-1] for point in (start, best)))
+    rate = PACE / float(max(torch.linalg.eigvalsh(bowl.curvature(point))[-1] for point in (start, best)))
     path = [start]
     for _ in range(steps):
         path.append(path[-1] - rate * bowl.slope(path[-1]))
     points = torch.stack(path)  # (S, 2)
     reach = 1.6 * float(best.abs().max()) or 1.0
-    axes = [torch.linspace(float(centre) - reach, float(centre) + reach, GRID, dtype=torch.float64) for centre in best]
-    loss = torch.stack([bowl(torch.stack([axes[0], y.expand(GRID)], dim=1)) for y in axes[1]])  # (G, G), y down the rows
+    axes = [
+        torch.linspace(float(centre) - reach, float(centre) + reach, GRID, dtype=torch.float64)
+        for centre in best
+    ]
+    loss = torch.stack(
+        [bowl(torch.stack([axes[0], y.expand(GRID)], dim=1)) for y in axes[1]]
+    )  # (G, G), y down the rows
     path_loss = bowl(points)
     factor = run.spec.target_scale if run.spec.classes is None else 1.0
     steep = torch.linalg.eigvalsh(bowl.curvature(best))
@@ -167,9 +192,16 @@ def _two_weights(run: Run, rows: Rows, features: tuple[str, str] | None, steps: 
         "of": None if run.spec.classes is None or len(weight) == 1 else run.spec.classes[output],
     }
     values: dict[str, Any] = {
-        "rung": run.rung, "one": chosen[0], "other": chosen[1], "steps": steps, "start": float(path_loss[0]),
-        "end": float(path_loss[-1]), "rate": rate, "best": least, "ratio": float(steep[1] / steep[0].clamp(min=1e-12)),
-    }  # fmt: skip
+        "rung": run.rung,
+        "one": chosen[0],
+        "other": chosen[1],
+        "steps": steps,
+        "start": float(path_loss[0]),
+        "end": float(path_loss[-1]),
+        "rate": rate,
+        "best": least,
+        "ratio": float(steep[1] / steep[0].clamp(min=1e-12)),
+    }
     return View(
         "surface",
         say(TEXTS, "weights", **values),
@@ -184,7 +216,11 @@ def _two_weights(run: Run, rows: Rows, features: tuple[str, str] | None, steps: 
             "path_loss": path_loss.numpy(),
         },
         facts,
-        {"x": say(TEXTS, "weight of", feature=chosen[0]), "y": say(TEXTS, "weight of", feature=chosen[1]), "loss": TEXTS["loss"]},
+        {
+            "x": say(TEXTS, "weight of", feature=chosen[0]),
+            "y": say(TEXTS, "weight of", feature=chosen[1]),
+            "loss": TEXTS["loss"],
+        },
     )
 
 
@@ -204,24 +240,49 @@ def _plane(run: Run, rows: Rows, steps: int) -> View:
     loss = np.stack([_losses(stack, run, arrays, end, plane, axes[0], y) for y in axes[1]])
     drop = float(path_loss[0] - path_loss.min())
     half = int(np.argmax(path_loss <= path_loss[0] - drop / 2)) * steps // (len(path) - 1)
-    facts = {"rung": run.rung, "kind": "path", "optimum": [0.0, 0.0], "least": float(path_loss[-1]), "share": share}
+    facts = {
+        "rung": run.rung,
+        "kind": "path",
+        "optimum": [0.0, 0.0],
+        "least": float(path_loss[-1]),
+        "share": share,
+    }
     values: dict[str, Any] = {
-        "rung": run.rung, "steps": steps, "start": float(path_loss[0]), "end": float(path_loss[-1]), "share": f"{share:.0%}",
-        "parameters": len(end), "optimizer": run.config["train"]["optimizer"], "half": half,
-    }  # fmt: skip
+        "rung": run.rung,
+        "steps": steps,
+        "start": float(path_loss[0]),
+        "end": float(path_loss[-1]),
+        "share": f"{share:.0%}",
+        "parameters": len(end),
+        "optimizer": run.config["train"]["optimizer"],
+        "half": half,
+    }
     return View(
         "surface",
         say(TEXTS, "path", **values),
         say(TEXTS, "path caption", **values),
         say(TEXTS, "drift", **values),
-        {"x": axes[0], "y": axes[1], "loss": loss, "path_x": seen[:, 0], "path_y": seen[:, 1], "path_loss": path_loss},
+        {
+            "x": axes[0],
+            "y": axes[1],
+            "loss": loss,
+            "path_x": seen[:, 0],
+            "path_y": seen[:, 1],
+            "path_loss": path_loss,
+        },
         facts,
-        {"x": say(TEXTS, "direction", number=1), "y": say(TEXTS, "direction", number=2), "loss": TEXTS["loss"]},
+        {
+            "x": say(TEXTS, "direction", number=1),
+            "y": say(TEXTS, "direction", number=2),
+            "loss": TEXTS["loss"],
+        },
     )
 
 
 def _walk(run: Run, arrays: dict[str, Tensor], steps: int) -> tuple[Stack, Tensor, np.ndarray]:
-    """A fresh network trained as the run was: the stack it is in, its weights on the way (S, P) in float64, and their losses (S,)."""
+    """A fresh network trained as the run was: the stack it is in, its weights on the way (S, P) in float64,
+    and their losses (S,).
+    """
     fresh = build(run.rung, run.task.name, run.config["model"], run.spec.width, run.loss, run.config["seed"])
     stack = Stack.of([fresh])
     way = [stack.flat.detach()[0].double().clone()]
@@ -231,8 +292,16 @@ def _walk(run: Run, arrays: dict[str, Tensor], steps: int) -> tuple[Stack, Tenso
         way.append(stack.flat.detach()[0].double().clone())
         losses.append(run.task.evaluate(stack, arrays).item())
 
-    stored = {**run.config["train"], "budget_steps": steps, "budget_seconds": 0.0, "epochs": 0, "precision": "fp32"}
-    config = TrainConfig(**{**stored, "log_every": max(1, steps // 50), "patience": 0, "log_gradients": False})
+    stored = {
+        **run.config["train"],
+        "budget_steps": steps,
+        "budget_seconds": 0.0,
+        "epochs": 0,
+        "precision": "fp32",
+    }
+    config = TrainConfig(
+        **{**stored, "log_every": max(1, steps // 50), "patience": 0, "log_gradients": False}
+    )
     train(stack, run.task, arrays, {}, config, watchers=[keep])
     return stack, torch.stack(way), np.array(losses)
 
@@ -240,13 +309,21 @@ def _walk(run: Run, arrays: dict[str, Tensor], steps: int) -> tuple[Stack, Tenso
 def _around(values: np.ndarray) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     margin = MARGIN * (high - low) or 1.0
-    return np.linspace(low - margin, high + margin, GRID)
+    return np.linspace(low - margin, high + margin, PLANE_GRID)
 
 
 def _losses(
-    stack: Stack, run: Run, arrays: dict[str, Tensor], end: Tensor, plane: Tensor, across: np.ndarray, y: float
+    stack: Stack,
+    run: Run,
+    arrays: dict[str, Tensor],
+    end: Tensor,
+    plane: Tensor,
+    across: np.ndarray,
+    y: float,
 ) -> np.ndarray:
-    """The loss (G,) of G networks at once: the end's weights, moved by `across` along one direction and y along the other."""
+    """The loss (G,) of G networks at once: the end's weights, moved by `across` along one direction and y
+    along the other.
+    """
     row = Stack.of([copy.deepcopy(stack.models[0]) for _ in across])
     with torch.no_grad():
         row.flat.copy_(end + torch.from_numpy(across)[:, None] * plane[0] + y * plane[1])

@@ -1,4 +1,6 @@
-"""What every view returns: arrays and facts with the words that explain them. Charts draw it, reports show it, JSON keeps it."""
+"""What every view returns: arrays and facts with the words that explain them. Charts draw it, reports show
+it, JSON keeps it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Said = tuple[str, str]
 
 
 def say(texts: Texts, key: str, **values: Any) -> Said:
-    """The sentence `key` in both languages, numbers shortened to what a reader takes in; a value may be a Said itself."""
+    """The sentence `key` in both languages, numbers shortened to what a reader takes in; a value may be a
+    Said itself.
+    """
 
     def filled(lang: Lang) -> str:
         return pick(texts, key, lang, **{name: _shown(value, lang) for name, value in values.items()})
@@ -46,7 +50,9 @@ class View:
     see: Said
     """What to see here: the sentence that a learner needs, its numbers filled in."""
     arrays: dict[str, np.ndarray]
-    """The numbers. Arrays of one length are columns of one table; a matrix whose last length is theirs adds rows of columns."""
+    """The numbers. Arrays of one length are columns of one table; a matrix whose last length is theirs adds
+    rows of columns.
+    """
     facts: dict[str, Any] = field(default_factory=dict)
     """Single numbers and names behind the words; plain JSON values."""
     labels: dict[str, Said] = field(default_factory=dict)
@@ -75,18 +81,26 @@ class View:
         """The view that `to_json` wrote, null read as NaN. Raises SadariError when `content` is no view."""
         try:
             return cls(
-                content["view"],
-                *((content[part]["en"], content[part]["ko"]) for part in ("title", "caption", "see")),
-                {name: _unpacked(packed) for name, packed in content["arrays"].items()},
-                dict(content["facts"]),
-                {name: (label["en"], label["ko"]) for name, label in content["labels"].items()},
+                name=content["view"],
+                title=_read(content["title"]),
+                caption=_read(content["caption"]),
+                see=_read(content["see"]),
+                arrays={name: _unpacked(packed) for name, packed in content["arrays"].items()},
+                facts=dict(content["facts"]),
+                labels={name: _read(label) for name, label in content["labels"].items()},
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise SadariError(f"this JSON holds no view ({error!r}); write it again with `sadari look`") from error
+            raise SadariError(
+                f"this JSON holds no view ({error!r}); write it again with `sadari look`"
+            ) from error
 
 
 def _said(said: Said) -> dict[str, str]:
     return dict(zip(("en", "ko"), said, strict=True))
+
+
+def _read(said: Mapping[str, str]) -> Said:
+    return said["en"], said["ko"]
 
 
 def _packed(values: np.ndarray) -> dict[str, Any]:

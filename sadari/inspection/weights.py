@@ -1,4 +1,6 @@
-"""Weights: what each feature weighs. Features are standardised, so the numbers can be compared with each other."""
+"""Weights: what each feature weighs. Features are standardised, so the numbers can be compared with each
+other.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,6 @@ import numpy as np
 
 from sadari.errors import SadariError
 from sadari.inspection.view import Said, View, say
-from sadari.metrics import number
 
 if TYPE_CHECKING:
     from sadari.runs import Run
@@ -18,48 +19,61 @@ TEXTS = {
         "{rung}: {feature} weighs most: {each} {change} predicted {target} by {size}",
         "{rung}: 가장 무거운 특성은 {feature}, {each} {target} 예측이 {size} {change}",
     ),
-    "raises": ("raises", "오른다"),
-    "lowers": ("lowers", "내린다"),
-    "deviation": ("one standard deviation more", "1 표준편차마다"),
+    "raises": ("raises", "오릅니다"),
+    "lowers": ("lowers", "내립니다"),
+    "deviation": ("one standard deviation more", "표준편차 1만큼 늘면"),
     "being": ("being so", "여기에 해당하면"),
     "odds": (
         "{rung}: {feature} weighs most: {each} multiplies the odds of {of} by {factor}",
-        "{rung}: 가장 무거운 특성은 {feature}, {each} {of} 오즈가 {factor}배",
+        "{rung}: 가장 무거운 특성은 {feature}, {each} {of} 오즈가 {factor}배 됩니다",
     ),
     "network": (
         "{rung}: its first layer listens most to {feature}",
         "{rung}: 첫 층이 가장 크게 듣는 특성은 {feature}",
     ),
     "number caption": (
-        "Change of predicted {target} for one standard deviation more of a number, or for a category being so; all else equal. {shown}",
-        "다른 것이 같을 때, 수는 1 표준편차 늘면, 범주는 거기에 해당하면 {target} 예측이 변하는 양. {shown}",
+        "Change of predicted {target} for one standard deviation more of a number, or for a category being "
+        "so; all else equal. {shown}",
+        "다른 것이 같을 때, 수는 표준편차 1만큼 늘 때, 범주는 거기에 해당할 때 {target} 예측이 변하는 양. "
+        "{shown}",
     ),
     "odds caption": (
-        "Change of the {scale} for one standard deviation more of a number, or for a category being so; all else equal. {shown}",
-        "다른 것이 같을 때, 수는 1 표준편차 늘면, 범주는 거기에 해당하면 {scale} 변화. {shown}",
+        "Change of the {scale} for one standard deviation more of a number, or for a category being so; all "
+        "else equal. {shown}",
+        "다른 것이 같을 때, 수는 표준편차 1만큼 늘 때, 범주는 거기에 해당할 때 {scale} 변화. {shown}",
     ),
     "network caption": (
-        "Length of the weights by which an input reaches the {units} units of the first hidden layer (root of the sum of their squares). {shown}",
+        "Length of the weights by which an input reaches the {units} units of the first hidden layer (root "
+        "of the sum of their squares). {shown}",
         "입력 하나가 첫 은닉층의 유닛 {units}개로 가는 가중치의 길이(제곱합의 제곱근). {shown}",
     ),
     "some": ("The {shown} largest of {all}.", "전체 {all}개 중 큰 {shown}개."),
     "every": ("All {all}.", "전체 {all}개."),
     "see line": (
-        "Bars to the right raise the answer, bars to the left lower it. {half} of {all} features carry half of all the weight.{twins}",
-        "오른쪽 막대는 답을 올리고 왼쪽 막대는 내린다. 특성 {all}개 중 {half}개가 전체 무게의 절반을 진다.{twins}",
+        "Blue raises the answer, orange lowers it. {half} of {all} features carry half of all the "
+        "weight.{twins}",
+        "파랑은 답을 올리고 주황은 내립니다. 특성 {all}개 중 {half}개가 전체 무게의 절반을 집니다.{twins}",
     ),
     "twins": (
-        " {one} and {other} move together (correlation {correlation:.2f}), so their weights can trade against each other and should be read as one.",
-        " {one}, {other} 둘은 함께 움직여(상관 {correlation:.2f}) 무게를 서로 주고받을 수 있으니 하나로 묶어 읽어야 한다.",
+        " {one} and {other} move together (correlation {correlation:.2f}), so their weights can trade "
+        "against each other and should be read as one.",
+        " {one}, {other} 둘은 함께 움직여(상관 {correlation:.2f}) 무게를 서로 주고받을 수 있으니 하나로 묶어 "
+        "읽어야 합니다.",
     ),
     "see network": (
-        "A long bar only says that the first layer takes the input in; what becomes of it, later layers decide: look at the curve of {feature}. "
+        "A long bar only says that the first layer takes the input in; what becomes of it, later layers "
+        "decide: look at the curve of {feature}. "
         "{half} of {all} inputs carry half of all the weight.",
-        "긴 막대는 첫 층이 그 입력을 받아들인다는 뜻일 뿐, 쓰임은 뒤의 층이 정한다. {feature} 곡선을 보라. 입력 {all}개 중 {half}개가 전체 무게의 절반을 진다.",
+        "긴 막대는 첫 층이 그 입력을 받아들인다는 뜻일 뿐, 쓰임은 뒤의 층이 정합니다. {feature} 곡선을 "
+        "보십시오. 입력 {all}개 중 {half}개가 전체 무게의 절반을 "
+        "집니다.",
     ),
     "log-odds": ("log-odds of {of}", "{of} 로그 오즈"),
-    "score": ("score of each class (log-odds against the average class)", "클래스별 점수(평균 클래스에 견준 로그 오즈)"),
-    "weight": ("weight, {unit} per standard deviation", "무게, 1 표준편차당 {unit}"),
+    "score": (
+        "score of each class (log-odds against the average class)",
+        "클래스마다의 점수(평균 클래스에 견준 로그 오즈)",
+    ),
+    "weight": ("weight: {unit} per standard deviation", "무게: 표준편차 1당 {unit}"),
     "length": ("length of the first layer's weights", "첫 층 가중치의 길이"),
     "log": ("log(1 + {target})", "log(1 + {target})"),
 }
@@ -67,11 +81,12 @@ TWINS = 0.8  # correlation from which two weights are not told apart with ease
 
 
 def weights(run: Run, *, top: int = 20) -> View:
-    """What each of the C features weighs, the `top` heaviest first; facts["names"] are theirs, in the order of the arrays.
+    """What each of the C features weighs, the `top` heaviest first; facts["names"] are theirs, in the order
+    of the arrays.
 
-    line: weight (F,) in the target's units; logistic: weight (F,), the log-odds of the second class, or (K, F) scores of K
-    classes, centred over the classes; networks: length (F,) of the first layer's weights of an input, and first (D, F), the
-    weights themselves; deep-skip also direct (O, F).
+    line: weight (F,) in the target's units; logistic: weight (F,), the log-odds of the second class, or (K,
+    F) scores of K classes, centred over the classes; networks: length (F,) of the first layer's weights of an
+    input, and first (D, F), the weights themselves; deep-skip also direct (O, F).
     """
     if top < 1:
         raise SadariError(f"--top {top} features cannot be shown; give 1 or more")
@@ -98,18 +113,31 @@ def weights(run: Run, *, top: int = 20) -> View:
         "twins": _twins(run, size),
     }
     each = say(TEXTS, "being" if _is_category(run, heaviest) else "deviation")
-    values: dict[str, Any] = {"rung": run.rung, "feature": str(names[heaviest]), "each": each, "shown": _shown(order, names)}
+    values: dict[str, Any] = {
+        "rung": run.rung,
+        "feature": str(names[heaviest]),
+        "each": each,
+        "shown": _shown(order, names),
+    }
     unit: Said
     if classes is None:
-        unit = say(TEXTS, "log", target=run.spec.target) if run.spec.log_target else (run.spec.target, run.spec.target)
+        unit = (
+            say(TEXTS, "log", target=run.spec.target)
+            if run.spec.log_target
+            else (run.spec.target, run.spec.target)
+        )
         value = float(matrix[0, heaviest])
-        values |= {"target": unit, "size": abs(value), "change": say(TEXTS, "raises" if value > 0 else "lowers")}
+        values |= {
+            "target": unit,
+            "size": abs(value),
+            "change": say(TEXTS, "raises" if value > 0 else "lowers"),
+        }
         title, caption = say(TEXTS, "line", **values), say(TEXTS, "number caption", **values)
     else:
         k = int(np.abs(matrix[:, heaviest]).argmax())
         of = classes[1] if len(matrix) == 1 else classes[k]
         unit = say(TEXTS, "log-odds", of=of) if len(matrix) == 1 else say(TEXTS, "score")
-        values |= {"of": of, "factor": number(float(np.exp(matrix[k, heaviest]))), "scale": unit}
+        values |= {"of": of, "factor": f"{np.exp(matrix[k, heaviest]):.3g}", "scale": unit}
         title, caption = say(TEXTS, "odds", **values), say(TEXTS, "odds caption", **values)
     twins: Said = ("", "")
     if facts["twins"]:
@@ -164,7 +192,7 @@ def _twins(run: Run, size: np.ndarray) -> tuple[str, str, float] | None:
     chosen, order = chosen[:, chosen.std(0) > 0], order[chosen.std(0) > 0]
     if len(order) < 2:
         return None
-    together = np.corrcoef(chosen.T)
+    together = np.array(np.corrcoef(chosen.T))
     np.fill_diagonal(together, 0)
     one, other = np.unravel_index(np.abs(together).argmax(), together.shape)
     if abs(together[one, other]) < TWINS:

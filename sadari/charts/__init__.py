@@ -1,0 +1,30 @@
+"""Charts: one drawing function a view, one theme, as picture, page and JSON; nothing is fetched, now or when
+it is read.
+
+chart = draw(view, "ko")            an altair chart
+svg(chart)                          inline SVG with a text alternative, for a page
+figure(view, "ko")                  heading, picture for wide and narrow screens, what to see, the numbers as
+a table save(view, Path("looks"), "ko")     NAME.png, NAME.html, NAME.json
+"""
+
+from sadari.charts.drawings import draw
+from sadari.charts.page import STYLE, figure, page, png, save, svg
+from sadari.charts.theme import NARROW, OUTSIDE, RUNGS, WIDE, colour, config, heading, table
+
+__all__ = [
+    "NARROW",
+    "OUTSIDE",
+    "RUNGS",
+    "STYLE",
+    "WIDE",
+    "colour",
+    "config",
+    "draw",
+    "figure",
+    "heading",
+    "page",
+    "png",
+    "save",
+    "svg",
+    "table",
+]
