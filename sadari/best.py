@@ -10,26 +10,26 @@ from torch import Tensor, nn
 
 
 class Best:
-    """The weights with the lowest validation loss so far and how long ago that was, each member by itself."""
+    """The weights with the best (lowest) validation score so far and its age, each member by itself."""
 
     def __init__(self, model: nn.Module, members: int, patience: int) -> None:
         named = (*model.named_parameters(), *model.named_buffers())
         self.live = {name: value.detach() for name, value in named}
         self.kept = {name: value.clone() for name, value in self.live.items()}
         self.patience = patience or math.inf
-        self.loss = torch.full((members,), math.inf, dtype=torch.float64)
+        self.score = torch.full((members,), math.inf, dtype=torch.float64)
         self.step = torch.zeros(members, dtype=torch.int64)
         self.waited = torch.zeros(members, dtype=torch.int64)  # evaluations since the best
 
-    def update(self, losses: Tensor, step: int) -> None:
+    def update(self, scores: Tensor, step: int) -> None:
         """Take in an evaluation (K,). A member out of patience has stopped, whatever comes later."""
-        losses = losses.double().cpu()
-        better = (losses < self.loss) & (self.waited < self.patience)
+        scores = scores.double().cpu()
+        better = (scores < self.score) & (self.waited < self.patience)
         self.waited += 1
         self.waited[better] = 0
         if not better.any():
             return
-        self.loss[better] = losses[better]
+        self.score[better] = scores[better]
         self.step[better] = step
         for name, value in self.live.items():
             if len(better) == 1:
@@ -49,4 +49,4 @@ class Best:
     def state(self) -> dict[str, Tensor]:
         """Everything here, by name, not copied."""
         kept = {f"kept.{name}": value for name, value in self.kept.items()}
-        return {"loss": self.loss, "step": self.step, "waited": self.waited, **kept}
+        return {"score": self.score, "step": self.step, "waited": self.waited, **kept}

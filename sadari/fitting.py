@@ -162,7 +162,7 @@ def plan_fit(
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     }
-    return Plan(config, prepared, TableTask(prepared.task, objective), training, starts)
+    return Plan(config, prepared, TableTask(prepared.task, objective, training.monitor), training, starts)
 
 
 def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watcher] = ()) -> Run:
@@ -206,14 +206,14 @@ def _learn(
         folder=folder,
         watchers=watchers,
     )
-    best = int(trained.best_loss.argmin())
+    best = int(trained.best_score.argmin())
     network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee
     facts = {
         "solved": False,
         "steps": trained.steps,
         "best_step": trained.best_step,
         "stopped": trained.stopped,
-        "start_losses": trained.best_loss.tolist(),
+        "start_scores": trained.best_score.tolist(),
     }
     return network, facts, []
 

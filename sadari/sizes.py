@@ -112,7 +112,7 @@ def _networks(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
         rows=[part for part in parts for _ in range(plan.starts)],
     )
     members = stack.unstack()
-    best = trained.best_loss.reshape(len(parts), plan.starts).argmin(1)
+    best = trained.best_score.reshape(len(parts), plan.starts).argmin(1)
     return [members[i * plan.starts + int(start)].eval() for i, start in enumerate(best)]
 
 

@@ -1,12 +1,12 @@
 """What is asked of a model: a task turns (model, batch) into named losses, and is where data and models meet.
 
-The loop knows tasks only by `backward` and `evaluate`; a method such as distillation wraps one.
+The loop knows tasks only by `backward`, `evaluate` and `score`; a method such as distillation wraps one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from sadari.ladder import find_rung
 from sadari.losses import Loss, make_loss
 
 Batch = Mapping[str, Tensor]
+Monitor = Literal["auto", "loss", "error"]
 EVALUATION_ROWS = (
     8192  # rows a block: hidden layers of a few hundred units then stay within a second-level cache
 )
@@ -28,9 +29,10 @@ class TableTask:
     networks `(K, B, C)` and `(K, B)`, or the shapes above to show every member the same rows.
     """
 
-    def __init__(self, name: str, loss: Loss) -> None:
+    def __init__(self, name: str, loss: Loss, monitor: Monitor = "auto") -> None:
         self.name = name
         self.loss = loss
+        self.monitor = monitor
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Named losses of one batch; `"loss"` is the one to minimise, a mean over the rows."""
@@ -46,18 +48,39 @@ class TableTask:
         losses["loss"].backward()
         return {name: value.detach().reshape(1) for name, value in losses.items()}
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module, arrays: Batch) -> Tensor:
         """Mean loss over all rows, (K,) for a stack and (1,) otherwise, in blocks and without dropout."""
+        return self._means(model, arrays, errors=False)[0]
+
+    def score(self, model: nn.Module, arrays: Batch) -> dict[str, Tensor]:
+        """What the loop watches on the validation rows, each (K,): `score` is the one that it minimises.
+
+        `monitor` "loss" scores by the mean loss; "error" by the share of rows given a wrong class, and, where
+        that is equal, by the loss; "auto" by errors for classes. A network goes on to put more rows right
+        long after its loss has turned up: the few that it gets wrong it gets wrong with growing certainty.
+        """
+        errors = self.name == "classify" and self.monitor != "loss"
+        means = self._means(model, arrays, errors)
+        if not errors:
+            return {"loss": means[0], "score": means[0]}
+        loss, error = means
+        below_one_row = loss / (1 + loss) / len(arrays["targets"])
+        return {"loss": loss, "error": error, "score": error + below_one_row}
+
+    @torch.no_grad()
+    def _means(self, model: nn.Module, arrays: Batch, errors: bool) -> Tensor:
+        """Mean loss, and share of wrong classes if asked for: (1 or 2, K)."""
         features, targets = arrays["features"], arrays["targets"]
         was_training = model.training
         model.eval()
-        total = torch.zeros(getattr(model, "members", 1), dtype=torch.float64)
+        total = torch.zeros(1 + errors, getattr(model, "members", 1), dtype=torch.float64)
         for start in range(0, len(targets), EVALUATION_ROWS):
             rows = slice(start, start + EVALUATION_ROWS)
             output = model(features[rows])
             target = targets[rows].expand(output.shape[:-1])
-            total += self.loss(output, target).double().sum(-1).reshape(-1)
+            total[0] += self.loss(output, target).double().sum(-1).reshape(-1)
+            if errors:
+                total[1] += (self.loss.predict(output).argmax(-1) != target).sum(-1).reshape(-1)
         model.train(was_training)
         return total / len(targets)
 

@@ -72,6 +72,8 @@ class TrainConfig:
     """Steps that training may take, exactly; 0 = no limit."""
     clip: float = 0.0
     """Longest gradient allowed (its norm over all weights); longer ones are shortened; 0 = any."""
+    monitor: Literal["auto", "loss", "error"] = "auto"
+    """What says which weights are best: loss, error (share of wrong classes), or auto (error for classes)."""
     patience: int = 20
     """Evaluations without improvement on the validation rows before training stops; 0 = never stop early."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -137,8 +139,8 @@ class Trained:
     """Wall clock, likewise."""
     best_step: int
     """Step at which the best member was at its best."""
-    best_loss: Tensor
-    """Lowest validation loss of each member (K,) double; infinite if it died before its first evaluation."""
+    best_score: Tensor
+    """Lowest validation score of each member (K,) double, as the task scores; infinite if it died before one."""
     stopped: str
     """Why it ended: "budget", "epochs" or "patience"."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -313,10 +315,14 @@ class _Loop:
         self.died |= dict.fromkeys(newly, self.step)
         last = last or self.step == self.steps
         if rows_of(self.validation) and (last or self.step % self.evaluate_every == 0):
-            scores = self.task.evaluate(self.model, self.validation)
-            self.best.update(scores, self.step)
-            record["validation_loss"] = _plain(scores.tolist())
-            record["best_loss"] = _plain(self.best.loss.tolist())
+            scores = self.task.score(self.model, self.validation)
+            self.best.update(scores["score"], self.step)
+            record |= {
+                f"validation_{name}": _plain(value.tolist())
+                for name, value in scores.items()
+                if name != "score"
+            }
+            record["best_score"] = _plain(self.best.score.tolist())
         self.log.append(record)
         self._tell(self.watchers, record)
         self._plan_due()
@@ -360,9 +366,9 @@ class _Loop:
             self.saved_at = time.perf_counter()
         if self.live and now >= self.lived_at + LIVE_SECONDS:
             self.lived_at = now
-            loss, best = losses["loss"].min().item(), self.best.loss.min().item()
+            loss, best = losses["loss"].min().item(), self.best.score.min().item()
             self._tell(
-                self.live, {"step": self.step, "loss": loss, "best_loss": best, "seconds": self._seconds()}
+                self.live, {"step": self.step, "loss": loss, "best_score": best, "seconds": self._seconds()}
             )
         self._plan_wake()
         return ""
@@ -396,8 +402,8 @@ class _Loop:
         return Trained(
             steps=self.step,
             seconds=self._seconds(),
-            best_step=int(self.best.step[self.best.loss.argmin()]) if scored else self.step,
-            best_loss=self.best.loss.clone(),
+            best_step=int(self.best.step[self.best.score.argmin()]) if scored else self.step,
+            best_score=self.best.score.clone(),
             stopped=stopped,
             history=self.log.records,
             settled=dict(self.settled),

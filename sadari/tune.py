@@ -157,7 +157,7 @@ def _try(study: Any, plan: Plan, count: int) -> None:
         for trial in asked:
             study.tell(trial, state=_state("PRUNED"))
         return
-    for trial, loss in zip(asked, trained.best_loss.tolist(), strict=True):
+    for trial, loss in zip(asked, trained.best_score.tolist(), strict=True):
         _tell(study, trial, loss)
 
 

@@ -69,7 +69,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
 def assert_same(a: tuple[nn.Module, Trained, Path], b: tuple[nn.Module, Trained, Path]) -> None:
     for (name, first), (_, second) in zip(a[0].named_parameters(), b[0].named_parameters(), strict=True):
         assert torch.equal(first, second), name
-    assert torch.equal(a[1].best_loss, b[1].best_loss)
+    assert torch.equal(a[1].best_score, b[1].best_score)
     assert (a[1].steps, a[1].best_step, a[1].stopped) == (b[1].steps, b[1].best_step, b[1].stopped)
     assert log_of(a[2]) == log_of(b[2])
     assert len(a[1].history) == len(b[1].history) == len(log_of(a[2]))
@@ -252,7 +252,7 @@ def test_a_log_on_a_full_disk_is_said(tmp_path: Path) -> None:
 
 LONGER = replace(CONFIG, budget_steps=600, patience=0, log_every=3)
 
-# Children of one process that has imported torch once train; each is killed at a random moment and replaced by
+# Children of one process that has imported torch train; each is killed at a random moment and replaced by
 # the next, until one is through. They save after nearly every step, so that most kills fall into saving.
 KILLER = """
 import os, random, signal, sys, time

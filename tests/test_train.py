@@ -69,17 +69,17 @@ def test_learns_a_product_and_ends_with_the_best_weights() -> None:
     model = stack()
     trained = train(model, TASK, TRAIN, VALIDATION, replace(QUICK, budget_steps=1500))
     assert trained.stopped == "budget" and trained.steps == 1500
-    assert trained.best_loss.item() < 0.1 < TASK.evaluate(stack(), VALIDATION).item()
-    assert TASK.evaluate(model, VALIDATION).item() == pytest.approx(trained.best_loss.item(), rel=1e-9)
+    assert trained.best_score.item() < 0.1 < TASK.evaluate(stack(), VALIDATION).item()
+    assert TASK.evaluate(model, VALIDATION).item() == pytest.approx(trained.best_score.item(), rel=1e-9)
     seen = {record["step"]: record["validation_loss"] for record in trained.history}
-    assert trained.best_loss.item() == min(seen.values()) == seen[trained.best_step]
+    assert trained.best_score.item() == min(seen.values()) == seen[trained.best_step]
 
 
 def test_a_stack_of_one_is_the_network_itself() -> None:
     by_hand, by_autograd = stack(), shallow()
     first = train(by_hand, TASK, TRAIN, VALIDATION, QUICK)
     second = train(by_autograd, TASK, TRAIN, VALIDATION, QUICK)
-    torch.testing.assert_close(first.best_loss, second.best_loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(first.best_score, second.best_score, rtol=1e-5, atol=0)
     for a, b in zip(by_hand.unstack()[0].parameters(), by_autograd.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
@@ -94,7 +94,7 @@ def test_members_of_a_stack_train_as_they_do_alone(optimizer: str) -> None:
     for k, model in enumerate(together.unstack()):
         alone = Stack.of([shallow(k)])
         one = train(alone, TASK, TRAIN, VALIDATION, replace(config, learning_rate=float(rates[k])))
-        assert trained.best_loss[k].item() == pytest.approx(one.best_loss.item(), rel=1e-3)
+        assert trained.best_score[k].item() == pytest.approx(one.best_score.item(), rel=1e-3)
         for a, b in zip(model.parameters(), alone.unstack()[0].parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
 
@@ -121,7 +121,7 @@ def test_the_log_says_what_happened(tmp_path: Path) -> None:
     assert [line["step"] for line in lines if "validation_loss" in line] == [30, 60, 90, 100]
     last = lines[-1]
     assert last["epoch"] == 10.0  # 300 rows at 32 are ten batches
-    assert len(last["loss"]) == len(last["best_loss"]) == 2
+    assert len(last["loss"]) == len(last["best_score"]) == 2
     assert set(last["gradients"]) == {"hidden.0", "output"} and len(last["gradients"]["output"]) == 2
     assert last["learning_rate"] < lines[0]["learning_rate"]
 
@@ -164,7 +164,7 @@ def test_patience_stops_and_keeps_what_was_best() -> None:
     trained = train(model, TASK, table(40), VALIDATION, config)
     assert trained.stopped == "patience"
     assert trained.steps == trained.best_step + 4 * config.evaluate_every < 5000
-    assert TASK.evaluate(model, VALIDATION).item() == pytest.approx(trained.best_loss.item(), rel=1e-9)
+    assert TASK.evaluate(model, VALIDATION).item() == pytest.approx(trained.best_score.item(), rel=1e-9)
 
 
 def test_epochs_end_it_exactly() -> None:
@@ -234,8 +234,8 @@ def test_only_the_member_that_diverges_dies() -> None:
     model, alone = stack(2), Stack.of([shallow(1)])
     trained = train(model, TASK, TRAIN, VALIDATION, config, learning_rates=torch.tensor([1e4, 0.01]))
     train(alone, TASK, TRAIN, VALIDATION, config)
-    assert trained.died == {0: 20} and trained.best_loss[0] == math.inf
-    assert trained.best_loss[1].isfinite()
+    assert trained.died == {0: 20} and trained.best_score[0] == math.inf
+    assert trained.best_score[1].isfinite()
     torch.testing.assert_close(model.flat[1], alone.flat[0], rtol=1e-3, atol=1e-4)
     assert model.flat.isfinite().all()  # the dead one holds the last weights that were scored
     assert trained.history[-1]["loss"][0] is None or not math.isfinite(trained.history[-1]["loss"][0])
@@ -332,7 +332,7 @@ def test_watchers_hear_records_starts_and_ends() -> None:
             heard.append(record["step"])
 
         def live(self, record: dict[str, Any]) -> None:
-            assert {"step", "loss", "best_loss", "seconds"} <= set(record)
+            assert {"step", "loss", "best_score", "seconds"} <= set(record)
 
         def close(self) -> None:
             heard.append("closed")
@@ -461,7 +461,7 @@ def test_bf16_learns_and_is_tried_only_where_it_may_pay(monkeypatch: pytest.Monk
     model = shallow()
     trained = train(model, TASK, TRAIN, VALIDATION, replace(QUICK, precision="bf16", budget_steps=800))
     assert all(value.dtype == torch.float32 for value in model.parameters())
-    assert trained.best_loss.item() < 0.3 and trained.settled["precision"] == "bf16"
+    assert trained.best_score.item() < 0.3 and trained.settled["precision"] == "bf16"
 
     monkeypatch.setattr("sadari.probe.BF16_PAYS", 0)
     monkeypatch.setattr("sadari.probe._has_bf16", lambda device: True)
@@ -509,7 +509,7 @@ def test_range_test_refuses_what_is_no_number() -> None:
 def test_a_rate_is_found_when_none_is_given() -> None:
     trained = train(stack(), TASK, TRAIN, VALIDATION, replace(QUICK, learning_rate=0.0, budget_steps=1000))
     fixed = train(stack(), TASK, TRAIN, VALIDATION, replace(QUICK, learning_rate=1e-4, budget_steps=1000))
-    assert trained.best_loss < fixed.best_loss
+    assert trained.best_score < fixed.best_score
     assert 1e-3 < trained.settled["learning_rate"] < 0.1
 
 
@@ -522,7 +522,7 @@ def test_best_keeps_each_members_own() -> None:
         ):
             model.flat.fill_(step)
             best.update(torch.tensor(losses), step)
-    assert best.loss.tolist() == [1.0, 3.0, 2.0]  # the second was out of patience when it came down to 1
+    assert best.score.tolist() == [1.0, 3.0, 2.0]  # the second was out of patience when it came down to 1
     assert best.step.tolist() == [2, 0, 2]
     best.restore()
     assert model.flat[:, 0].tolist() == [2.0, 0.0, 2.0]
@@ -532,11 +532,11 @@ def test_best_keeps_each_members_own() -> None:
 def test_buffers_are_kept_with_the_best_weights() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     trained = train(model, TASK, TRAIN, VALIDATION, replace(QUICK, learning_rate=0.1, schedule="constant"))
-    assert TASK.evaluate(model, VALIDATION).item() == pytest.approx(trained.best_loss.item(), rel=1e-6)
+    assert TASK.evaluate(model, VALIDATION).item() == pytest.approx(trained.best_score.item(), rel=1e-6)
 
 
 def test_deep_learns_mean_of_two_stacks_with_one_cycle() -> None:
     torch.manual_seed(0)
     model = Stack.of([Deep(DeepConfig(width=16), 4, 1) for _ in range(2)])
     trained = train(model, TASK, TRAIN, VALIDATION, replace(QUICK, schedule="one-cycle", budget_steps=1000))
-    assert (trained.best_loss < 0.2).all()
+    assert (trained.best_score < 0.2).all()
