@@ -140,7 +140,7 @@ class Trained:
     best_step: int
     """Step at which the best member was at its best."""
     best_score: Tensor
-    """Lowest validation score of each member (K,) double, as the task scores; infinite if it died before one."""
+    """Lowest validation score of each member (K,) double, by the task; infinite if it died first."""
     stopped: str
     """Why it ended: "budget", "epochs" or "patience"."""
     history: list[dict[str, Any]] = field(default_factory=list)
