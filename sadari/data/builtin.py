@@ -267,7 +267,7 @@ BUILTIN: dict[str, Builtin] = {
              "11개 주제의 영어 위키백과 요약문; 언어 모형과 요약에도 쓰임"),
         ),
         Builtin(
-            "reviews", "text", "classify", 0, 0, None, "MIT",
+            "reviews", "text", "classify", 14313, 0, None, "MIT",
             ("Snippets of film and product reviews in English, rated by people",
              "사람이 긍정·부정을 매긴 영어 영화평과 상품평"),
         ),

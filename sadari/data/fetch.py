@@ -109,7 +109,10 @@ def _record(packages: tuple[Package, ...]) -> dict[str, list[dict[str, str]]]:
 
 def _whole(folder: Path, packages: tuple[Package, ...]) -> bool:
     """Whether `folder` was made of just these packages: the record is written before the folder is moved."""
-    return (folder / _RECORD).is_file() and read_json(folder / _RECORD, "fetched data") == _record(packages)
+    try:
+        return read_json(folder / _RECORD, "fetched data") == _record(packages)
+    except SadariError:  # there is none, or it is broken: to be fetched again
+        return False
 
 
 @contextmanager

