@@ -1,5 +1,4 @@
-"""Stack: K networks of one architecture trained as one, by an explicit forward and backward on buffers that
-are kept.
+"""Stack: K networks of one architecture trained as one, by formulas of their own on buffers that are kept.
 
 A small network's step of training is overhead, not arithmetic: recording a graph, allocating, walking a
 hundred Python frames. Here the weights of all members lie in one flat (K, P) tensor, so that one optimizer
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -21,15 +20,10 @@ from torch import Tensor, nn
 from sadari.errors import SadariError
 from sadari.layers.activations import Activation, find_activation
 from sadari.layers.dense import DenseNetwork
+from sadari.losses import Loss
 
 WORKSPACES = 8  # batch sizes whose buffers are kept: training and evaluation, and the odd last of each
 BLOCK = 1 << 18  # hidden values of an evaluation block, 1 MiB a layer: so they stay in second-level cache
-
-
-class Loss(Protocol):
-    """What the stack asks of a loss (sadari.losses)."""
-
-    def value_and_gradient(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 def stackable(model: nn.Module) -> bool:
@@ -68,16 +62,15 @@ class _Workspace:
         # where the derivative reads the output, the output overwrites the input
         self.post = self.pre if stack.activation.keeps == "y" else buffers(layers)
         self.masks: list[Tensor] = []
-        self.below = self.post  # below[i]: what layer i hands to the next
+        self.stream: list[Tensor] = []  # what a layer hands on, where that is not its activation itself
         if stack.dropout > 0:
             cells = layers * math.prod(lead) * stack.width
             self.bits = flat.new_empty(math.ceil(cells / 4), dtype=torch.int64)  # 16 random bits a unit
             self.drawn = self.bits.view(torch.int16)[:cells]
             self.mask = flat.new_empty(cells)
             self.masks = list(self.mask.view(layers, *lead, stack.width))
-            self.below = buffers(layers)
-        elif stack.residual:
-            self.below = self.post[:1] + buffers(layers - 1)
+        if stack.dropout > 0 or stack.residual:
+            self.stream = buffers(layers)
         self.branch, self.delta, self.spare = buffers(3)
         self.branch_transposed = self.branch.mT
         (self.output,) = buffers(1, stack.outputs)
@@ -157,28 +150,29 @@ class Stack(nn.Module):
             return values[0] if self.members == 1 else values
         return values if self.members == 1 else values.expand(self.members, *values.shape)
 
-    def _forward(self, x: Tensor, space: _Workspace, drop: bool) -> None:
-        """Leaves the answer in `space.output`, and on the way all that the backward reads."""
+    def _forward(self, x: Tensor, space: _Workspace, drop: bool) -> list[Tensor]:
+        """Leaves the answer in `space.output`; returns what each layer was given, the output layer last."""
         activation, residual = self.activation, self.residual
         multiply_add = torch.addmm if self.members == 1 else torch.baddbmm
         if drop:
             self._draw_masks(space)
-        h = x
+        h, given = x, [x]
         for i, layer in enumerate(self._hidden):
             z = multiply_add(layer.bias, h, layer.transposed, out=space.pre[i])
             a = activation.forward(z, space.post[i])
-            below = space.below[i]
             if drop and residual and i > 0:
-                h = torch.addcmul(h, a, space.masks[i], out=below)
+                h = torch.addcmul(h, a, space.masks[i], out=space.stream[i])
             elif drop:
-                h = torch.mul(a, space.masks[i], out=below)
+                h = torch.mul(a, space.masks[i], out=space.stream[i])
             elif residual and i > 0:
-                h = torch.add(h, a, out=below)
+                h = torch.add(h, a, out=space.stream[i])
             else:
                 h = a
+            given.append(h)
         multiply_add(self._output.bias, h, self._output.transposed, out=space.output)
         if self._direct is not None:
             multiply_add(space.output, x, self._direct.transposed, out=space.output)
+        return given
 
     def _draw_masks(self, space: _Workspace) -> None:
         """Inverted dropout: 1 / keep or 0 a unit, from 16 random bits each, a fifth of bernoulli_'s time."""
@@ -211,14 +205,13 @@ class Stack(nn.Module):
         rows, drop, activation = x.shape[-2], self.training and self.dropout > 0, self.activation
         multiply, multiply_add = (torch.mm, torch.addmm) if self.members == 1 else (torch.bmm, torch.baddbmm)
         space = self._workspace(rows)
-        self._forward(x, space, drop)
-        inputs = space.below
+        given = self._forward(x, space, drop)
         # 2. the loss and its derivative, the mean's 1 / B counted in
         values, slopes = loss.value_and_gradient(space.output, y)
         g = torch.mul(slopes, 1 / rows, out=space.output_delta)  # (B, O)
         # 3. the output layer and the direct connection
         layer = self._output
-        multiply(space.output_transposed, inputs[-1], out=layer.weight_gradient)
+        multiply(space.output_transposed, given[-1], out=layer.weight_gradient)
         torch.sum(g, -2, out=layer.bias_gradient)
         if self._direct is not None:
             multiply(space.output_transposed, x, out=self._direct.weight_gradient)
@@ -229,7 +222,7 @@ class Stack(nn.Module):
             layer = self._hidden[i]
             upstream = torch.mul(delta, space.masks[i], out=spare) if drop else delta
             branch = activation.backward(upstream, space.pre[i], space.branch)
-            multiply(space.branch_transposed, inputs[i - 1] if i > 0 else x, out=layer.weight_gradient)
+            multiply(space.branch_transposed, given[i], out=layer.weight_gradient)
             torch.sum(branch, -2, out=layer.bias_gradient)
             if i > 0 and self.residual:
                 multiply_add(delta, branch, layer.weight, out=delta)

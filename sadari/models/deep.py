@@ -1,5 +1,4 @@
-"""Deep network: hidden layers one after another (Prince, Understanding Deep Learning, 2023, ch. 4; Montufar
-2014, 1402.1869).
+"""Deep network: hidden layers one after another (Prince 2023, Understanding Deep Learning, ch. 4; Montufar 2014).
 
 What differs from the rung below (shallow): L hidden layers of equal width instead of one. Each layer folds
 the input of the next, so that one bend is used many times over: with relu on one input up to (D + 1)^L linear

@@ -1,5 +1,4 @@
-"""Deep network with direct connections (He 2015, 1512.03385; Prince, Understanding Deep Learning, 2023, ch.
-11).
+"""Deep network with skips (He 2015, 1512.03385; Prince 2023, Understanding Deep Learning, ch. 11).
 
 What differs from the rung below (deep): each hidden layer after the first adds to what it was given instead
 of replacing it, so that the gradient reaches the first layer undiminished through the sum, and twenty layers

@@ -179,6 +179,23 @@ def test_one_batch_for_all_members_is_the_same_batch_given_to_each() -> None:
     torch.testing.assert_close(stack.flat.grad, gradient, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["shallow", "deep", "deep-skip"])
+def test_gradients_without_dropout_while_evaluating(kind: str) -> None:
+    torch.manual_seed(8)
+    models = [model.double().eval() for model in networks(kind, 2, dropout=0.4)]
+    stack = Stack.of(models)
+    x, y = rows("squared", 2, 11)
+    stack.train().gradients(x, y, LOSSES["squared"])  # leaves dropped values in the buffers
+    values = stack.eval().gradients(x, y, LOSSES["squared"])
+    gradients = stack.split(stack.flat.grad)
+    for k, model in enumerate(models):
+        expected = LOSSES["squared"](model(x[k]), y[k]).mean()
+        expected.backward()
+        torch.testing.assert_close(values[k], expected.detach(), rtol=0, atol=1e-12)
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][k], parameter.grad, rtol=0, atol=1e-12, msg=name)
+
+
 def test_a_step_allocates_no_second_gradient_and_keeps_answers_apart() -> None:
     stack = Stack.of(networks("shallow", 2))
     gradient = stack.flat.grad
