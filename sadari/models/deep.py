@@ -1,8 +1,8 @@
-"""Deep network: hidden layers one after another (Prince 2023, Understanding Deep Learning, ch. 4; Montufar 2014).
+"""Deep network: hidden layers one after another (Prince 2023, Understanding Deep Learning, ch. 4).
 
 What differs from the rung below (shallow): L hidden layers of equal width instead of one. Each layer folds
 the input of the next, so that one bend is used many times over: with relu on one input up to (D + 1)^L linear
-pieces, where a shallow network has only one more than it has units.
+pieces, where a shallow network has only one more than it has units (Montufar 2014, 1402.1869).
 
         x ---- [ hidden.i ---- act ] x L ---- output ---- y
       (B, C)          (B, D)                   (B, O)
