@@ -456,8 +456,10 @@ def test_a_climb_stands_for_the_run_of_its_verdict(climbed: tuple[Path, str], sa
 def test_scores_of_a_table_share_their_digits() -> None:
     from sadari.cli.climb import Scores
 
-    assert [Scores([703.4, 46.53], False).show(s) for s in (703.4, 46.53)] == ["703", "47"]
-    assert [Scores([0.0512, 0.04], False).show(s) for s in (0.0512, 0.04)] == ["0.0512", "0.0400"]
+    rmse = Scores([703.4, 46.53, 51.0], False)
+    assert [rmse.show(score) for score in (703.4, 46.53)] == ["703.4", "46.5"]
+    assert Scores([0.0512, 0.04], False).show(0.04) == "0.0400"
+    assert Scores([2500.0], False).show(2500.4) == "2,500"
     assert Scores([0.5], True).show(0.9444, "+") == "+94.4"
     assert Scores([0.0], False).show(0.0) == "0.00"
 
@@ -471,3 +473,35 @@ def test_the_app_knows_no_verb_without_a_file() -> None:
 
 def test_a_field_without_default_text_hides_it() -> None:
     assert Field("a_b", int, 0, "").flag == "--a-b"
+
+
+def test_a_view_of_a_climb_opens_a_rung_that_it_fits(climbed: tuple[Path, str], sadari: Callable) -> None:
+    folder, _ = climbed
+    code, out, err = sadari("look", folder, "regions")
+    assert code == 0, err
+    assert "shallow" in out.splitlines()[0] and out.splitlines()[-1] == str(folder / "looks" / "regions.png")
+    code, _, err = sadari("look", folder, "gradients")
+    assert code == 2 and "view 'gradients' does not fit" in err
+
+
+def test_a_curve_of_a_climb_draws_all_its_rungs(
+    climbed: tuple[Path, str], sadari: Callable, tmp_path: Path
+) -> None:
+    code, _, err = sadari("look", climbed[0], "curve", "--out", tmp_path / "looks")
+    assert code == 0, err
+    assert json.loads((tmp_path / "looks" / "curve.json").read_text())["facts"]["rungs"] == [
+        "mean",
+        "line",
+        "shallow",
+    ]
+
+
+def test_an_unfinished_climb_says_how_it_goes_on(
+    climbed: tuple[Path, str], sadari: Callable, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = shutil.copytree(climbed[0], tmp_path / "copy")
+    (copy / "climb.json").unlink()
+    code, _, err = sadari("look", copy)
+    assert code == 2 and "is unfinished; give its `sadari climb` command again and it goes on" in err

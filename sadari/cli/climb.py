@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sadari.climbing import Climb
+    from sadari.metrics import Metric
 
 TEXTS = {
     "rung": ("rung", "단"),
+    "score": ("score", "점수"),
     "interval": ("95 %", "95 %"),
     "gain": ("gain", "차이"),
     "better": ("better", "확률"),
@@ -42,8 +45,8 @@ TEXTS = {
     "seconds": ("train", "훈련"),
     "micro": ("µs/row", "µs/행"),
     "legend": (
-        "{metric} on {rows:,} test rows, {better}. gain: over the rung below; better: the probability of it.",
-        "시험 {rows:,}행의 {metric}, {better}. 차이: 아랫단보다 나은 정도, 확률: 정말 나을 확률.",
+        "score: {metric} on {rows:,} test rows, {better}. gain: over the rung below; better: how likely.",
+        "점수: 시험 {rows:,}행의 {metric}, {better}. 차이: 아랫단보다 나은 정도, 확률: 정말 나을 확률.",
     ),
     "higher": ("higher is better", "높을수록 좋음"),
     "lower": ("lower is better", "낮을수록 좋음"),
@@ -149,11 +152,14 @@ def show(done: Climb, lang: Lang) -> None:
     """The table, the verdict and where the report is, on standard output before the path."""
     from rich.text import Text
 
+    from sadari.metrics import find_metric
+
     content, out = done.content, say.console(stderr=False)
-    better = pick(TEXTS, content["metric"]["better"], lang)
+    metric = find_metric(content["metric"]["name"], content["task"])
+    better = pick(TEXTS, "higher" if metric.higher else "lower", lang)
     rows = content["data"]["split"]["test"]
-    out.print(_table(content, lang))
-    legend = pick(TEXTS, "legend", lang, metric=content["metric"]["name"], rows=rows, better=better)
+    out.print(_table(content, metric, lang))
+    legend = pick(TEXTS, "legend", lang, metric=metric.title[lang == "ko"], rows=rows, better=better)
     out.print(legend, style="dim", markup=False)
     for rung in content["rungs"]:
         if rung["outside"]:
@@ -166,18 +172,15 @@ def show(done: Climb, lang: Lang) -> None:
     out.print(pick(TEXTS, "report", lang, path=done.report), markup=False)
 
 
-def _table(content: dict[str, Any], lang: Lang) -> Table:
+def _table(content: dict[str, Any], metric: Metric, lang: Lang) -> Table:
     """One line a rung, bottom to top, at most 80 columns wide."""
     from rich.table import Table
 
-    from sadari.metrics import find_metric
-
-    rungs, metric = content["rungs"], content["metric"]["name"]
-    share = find_metric(metric, content["task"]).shares
-    scores = Scores([rung[key] for rung in rungs for key in ("score", "low", "high")], share)
+    rungs = content["rungs"]
+    scores = Scores([rung["score"] for rung in rungs], metric.shares)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(f"  {pick(TEXTS, 'rung', lang)}", no_wrap=True)
-    table.add_column(f"{metric} %" if share else metric, justify="right", no_wrap=True)
+    table.add_column(pick(TEXTS, "score", lang) + " %" * metric.shares, justify="right", no_wrap=True)
     for key in ("interval", "gain", "better", "parameters", "seconds", "micro"):
         table.add_column(pick(TEXTS, key, lang), justify="right", no_wrap=True)
     for rung in rungs:
@@ -198,12 +201,12 @@ def _table(content: dict[str, Any], lang: Lang) -> Table:
 
 
 class Scores:
-    """Shows the scores of one table with the same digits: shares in per cent, else three that count."""
+    """Shows scores with the same digits: shares in per cent, else so many that the middle one has three."""
 
     def __init__(self, scores: list[float], share: bool) -> None:
-        top = max(abs(score) for score in scores)
+        middle = median(abs(score) for score in scores)
         self.factor = 100 if share else 1
-        self.digits = 1 if share else max(0, 2 - math.floor(math.log10(top))) if top > 0 else 2
+        self.digits = 1 if share else max(0, 2 - math.floor(math.log10(middle))) if middle > 0 else 2
 
     def show(self, score: float, sign: str = "") -> str:
         return f"{score * self.factor:{sign},.{self.digits}f}"

@@ -122,10 +122,9 @@ def _look_into(table: Table, rows: int, lang: Lang) -> None:
     out.print(Text.assemble((table.name, "bold"), ": ", ", ".join(facts)))
     grid = Grid(box=None, pad_edge=False, header_style="dim")
     for key in ("column", "type", "missing", "different"):
-        grid.add_column(
-            pick(TEXTS, key, lang), justify="right" if key in ("missing", "different") else "left"
-        )
-    grid.add_column(pick(TEXTS, "examples", lang), no_wrap=True, overflow="ellipsis")
+        number = key in ("missing", "different")
+        grid.add_column(pick(TEXTS, key, lang), justify="right" if number else "left", no_wrap=True)
+    grid.add_column(pick(TEXTS, "examples", lang))
     for column, dtype in table.schema.items():
         missing, different = counts[column]
         examples = _examples(head[column])
@@ -140,12 +139,13 @@ def _look_into(table: Table, rows: int, lang: Lang) -> None:
 
 
 def _counts(table: Table) -> dict[str, tuple[int, int]]:
-    """Missing and (nearly) different values of each column, in one pass."""
+    """Missing and different values of each column, in one pass; of a streamed table nearly so many."""
     import polars as pl
 
-    values = table.frame.select(
-        pl.all().null_count().name.suffix(" 0"), pl.all().approx_n_unique().name.suffix(" 1")
-    ).collect(engine="streaming")
+    different = pl.all().approx_n_unique() if table.streamed else pl.all().drop_nulls().n_unique()
+    values = table.frame.select(pl.all().null_count().name.suffix(" 0"), different.name.suffix(" 1")).collect(
+        engine="streaming"
+    )
     row = values.row(0)
     width = len(table.schema)
     return {name: (row[i], row[width + i]) for i, name in enumerate(table.schema)}

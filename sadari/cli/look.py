@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from sadari.cli import say
-from sadari.cli.opening import open_run, open_runs
+from sadari.cli.opening import anything, open_run, open_runs
 from sadari.cli.options import REST, LangOption, QuietOption, RunArgument
 from sadari.cli.settings import option, with_options
 from sadari.describe import Field, options_of
@@ -67,8 +67,10 @@ def look_into(
         return
     from sadari.inspection import look as look_inside
 
-    many = view in VIEWS and VIEWS[view].many
-    runs: Any = open_runs(run) if many else open_run(run, lang, quiet)
+    info = VIEWS.get(view)
+    runs: Any = (
+        open_runs(run) if info and info.many else open_run(run, lang, quiet, info.fits if info else anything)
+    )
     seen = look_inside(runs, view, **options)
     from sadari.charts import save  # half a second, which a mistyped view need not wait for
 

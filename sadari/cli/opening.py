@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,28 +10,40 @@ from sadari.cli import say
 from sadari.lang import Lang, pick
 
 if TYPE_CHECKING:
+    from sadari.climbing import Climb
     from sadari.runs import Run
 
-CLIMB = "climb.json"
 TEXTS = {
-    "chosen": (
+    "verdict": (
         "{path} is a climb; its verdict is {rung}, so that run is used",
         "{path}: 등반 결과이므로 판정이 고른 {rung} 단을 씁니다",
+    ),
+    "fits": (
+        "{path} is a climb; {rung} is its highest rung that this fits, so that run is used",
+        "{path}: 등반 결과이므로 여기에 맞는 가장 높은 단인 {rung} 단을 씁니다",
     ),
 }
 
 
-def open_run(path: Path, lang: Lang, quiet: bool = False) -> Run:
-    """The run at `path`, or the one that a climb there recommends, which is said aloud."""
+def anything(task: str, rung: str) -> bool:
+    """Every rung of every task will do."""
+    return True
+
+
+def open_run(path: Path, lang: Lang, quiet: bool = False, fits: Callable[[str, str], bool] = anything) -> Run:
+    """The run at `path`. Of a climb, said aloud: the verdict's, else the highest that `fits` its task."""
     from sadari.runs import Run
 
-    if not (path / CLIMB).is_file():
+    climb = _climb(path)
+    if climb is None:
         return Run.load(path)
-    from sadari.climbing import Climb
-
-    run = Climb.load(path).run()
+    run = climb.run()
+    others = [name for name in _names(climb) if fits(climb.task, name)]
+    key = "verdict"
+    if others and run.rung not in others:
+        run, key = climb.run(others[-1]), "fits"
     if not quiet:
-        say.aside(pick(TEXTS, "chosen", lang, path=path, rung=run.rung))
+        say.aside(pick(TEXTS, key, lang, path=path, rung=run.rung))
     return run
 
 
@@ -38,9 +51,18 @@ def open_runs(path: Path) -> list[Run]:
     """All runs of a climb from the ground up, or the one run at `path`."""
     from sadari.runs import Run
 
-    if not (path / CLIMB).is_file():
-        return [Run.load(path)]
+    climb = _climb(path)
+    return [Run.load(path)] if climb is None else [climb.run(name) for name in _names(climb)]
+
+
+def _climb(path: Path) -> Climb | None:
+    """The climb at `path`, finished or not, or None where there is none."""
+    if not any((path / name).is_file() for name in ("climb.json", "settings.json")):
+        return None
     from sadari.climbing import Climb
 
-    climb = Climb.load(path)
-    return [climb.run(rung["name"]) for rung in climb.rungs if rung["run"]]
+    return Climb.load(path)
+
+
+def _names(climb: Climb) -> list[str]:
+    return [rung["name"] for rung in climb.rungs if rung["run"]]
