@@ -23,7 +23,7 @@ from sadari.train import TrainConfig, train
 
 TOGETHER = 4  # learning rates tried for each architecture, as one stack
 SHARE = 0.25  # of a rung's budget that each stack may spend
-RATE = "learning_rate"
+RATE, DIVERGED = "learning_rate", "diverged"
 
 # What is tried: a rung's settings, and those of the loop. (low, high) is searched on a log scale, a tuple of
 # more than
@@ -92,8 +92,7 @@ def tune(plan: Plan, trials: int, database: Path) -> Tuned | None:
     study.sampler = optuna.samplers.TPESampler(
         seed=plan.config["seed"] + len(study.trials), constant_liar=True
     )
-    tried = (states.COMPLETE, states.PRUNED)
-    while (left := trials - len(study.get_trials(deepcopy=False, states=tried))) > 0:
+    while (left := trials - _tried(study)) > 0:
         _try(study, plan, min(left, TOGETHER))
     done = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
     storage.remove_session()
@@ -108,18 +107,28 @@ def tune(plan: Plan, trials: int, database: Path) -> Tuned | None:
     return Tuned(model, loop, best.values[0], trials, pruned)
 
 
+def _tried(study: Any) -> int:
+    """Trials that were carried out, whatever came of them."""
+    states = (_state("COMPLETE"), _state("PRUNED"))
+    return sum(
+        trial.state in states or DIVERGED in trial.user_attrs for trial in study.get_trials(deepcopy=False)
+    )
+
+
 def _try(study: Any, plan: Plan, count: int) -> None:
-    """Ask for one set of settings, and train it: alone if it has a direct solution, else at `count` learning
-    rates.
+    """Ask for one set of settings and try it: solved directly, or trained at `count` learning rates at
+    once.
     """
     first = study.ask()
     model = {name: _suggest(first, name, space) for name, space in SPACES[plan.config["rung"]].items()}
     planned = _planned(plan, model, {})
-    network: Any = planned.networks()[0]
-    if can_solve(network, plan.loss):
+    networks = planned.networks()
+    solver = networks[0]
+    if can_solve(solver, plan.loss):
         arrays = tensors(plan.prepared.train)
-        network.solve(arrays["features"], arrays["targets"], plan.loss)
-        _tell(study, first, plan.task.evaluate(network.eval(), tensors(plan.prepared.validation)).item())
+        solver.solve(arrays["features"], arrays["targets"], plan.loss)
+        loss = plan.task.evaluate(networks[0], tensors(plan.prepared.validation)).item()
+        _tell(study, first, loss)
         return
     loop = {name: _suggest(first, name, space) for name, space in TRAINING.items()}
     asked = [first]
@@ -184,6 +193,7 @@ def _tell(study: Any, trial: Any, loss: float) -> None:
     if math.isfinite(loss):
         study.tell(trial, loss)
     else:
+        trial.set_user_attr(DIVERGED, True)  # it was tried, unlike one that an interruption left
         study.tell(trial, state=_state("FAIL"))
 
 
