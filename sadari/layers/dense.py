@@ -20,6 +20,7 @@ def unrecorded(name: str, value: Tensor) -> Tensor:
     return value
 
 
+@runtime_checkable
 class DenseConfig(Protocol):
     """The settings that every dense network has."""
 
