@@ -225,16 +225,16 @@ def _rows(text: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _separator(path: Path, head: bytes) -> str:
-    """The separator that cuts the first lines into one number of fields, at least two; else comma or tab."""
+    """The separator that cuts the first lines into as many fields as the header; else a comma, or a tab for .tsv."""
     text = head.decode("utf-8-sig", errors="ignore")
     whole = text[: text.rfind("\n") + 1] if len(head) == _HEAD else text
     usual = "\t" if ".tsv" in path.name.lower() else ","
     best, agreed, most = usual, 0.0, 1
     for separator in sorted(_SEPARATORS, key=lambda mark: mark != usual):
         rows = csv.reader(io.StringIO(whole or text, newline=""), delimiter=separator)
-        widths = Counter(len(row) for row in rows if row)
-        fields, times = widths.most_common(1)[0] if widths else (1, 0)
-        share = times / max(1, widths.total())
+        widths = [len(row) for row in rows if row]
+        fields = widths[0] if widths else 1
+        share = widths.count(fields) / max(1, len(widths))
         if fields > 1 and (share > agreed + 0.05 or (share > agreed - 0.05 and fields > most)):
             best, agreed, most = separator, share, fields
     return best

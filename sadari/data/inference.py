@@ -30,6 +30,7 @@ TEXTS = {
 }
 
 _SAMPLE = 1000
+_LOOKED = 100
 
 
 def read_text(
@@ -73,15 +74,16 @@ def read_text(
 def _offered(
     sample: pl.DataFrame, file: Delimited, types: Mapping[str, pl.DataType]
 ) -> dict[str, list[Reading]]:
-    """For each column the readings that fit a sample of rows, in order of preference; text is the last."""
+    """For each column the readings that a sample of its cells looks like, in order of preference; text is last."""
     known = [*READINGS, *[COMMA] * (file.separator == ";")]
-    looked = {}
-    for name, cells in sample.head(50).to_dict(as_series=False).items():
-        first = [cell for cell in cells if cell is not None and cell.strip() not in readings.MISSING][:5]
-        if types.get(name) != pl.String:
-            looked[name] = [reading for reading in known if reading.may_fit(first)]
-    fits = _fitting(sample.lazy(), looked)
-    return {name: [*fits.get(name, []), TEXT] for name in file.names}
+    offered = {}
+    for name, cells in sample.head(_LOOKED).to_dict(as_series=False).items():
+        there = [cell.strip() for cell in cells if cell is not None and cell.strip() not in readings.MISSING]
+        fits = (
+            [] if types.get(name) == pl.String else [reading for reading in known if reading.may_fit(there)]
+        )
+        offered[name] = [*fits, TEXT]
+    return offered
 
 
 def _odd(name: str, reading: Reading) -> pl.Expr:

@@ -56,6 +56,7 @@ TEXTS = {
 
 MOST_CLASSES = 20
 _SHARE = 0.05
+_LEAST = 5  # rows: three to train on, one to choose by, one for the score
 _BATCH = 1 << 16
 _PARTS = ("train", "validation", "test")
 
@@ -189,6 +190,10 @@ def _split(table: Table, target: str, task: str, y: pl.Series, kept: np.ndarray,
     if not len(kept):
         raise SadariError(
             f"{table.name}: the target {target} has no value in {table.rows:,} rows; choose another --target"
+        )
+    if len(kept) < _LEAST:
+        raise SadariError(
+            f"{table.name} has {len(kept)} rows with a target; at least {_LEAST} are needed, and hundreds to learn"
         )
     known = y.drop_nulls()
     distinct = known.n_unique()

@@ -59,10 +59,11 @@ class Reading:
     read: Callable[[pl.Expr], pl.Expr]
     """Text to value; null where a cell is not written so."""
     shape: re.Pattern[str]
-    """What every cell looks like: a quick test that most readings fail on a column's first cell."""
+    """What every cell looks like: a quick test, which most readings fail on a column's first cell."""
 
     def may_fit(self, cells: Iterable[str]) -> bool:
-        return all(self.shape.fullmatch(cell.strip()) for cell in cells)
+        """Whether trimmed cells look as if this read them."""
+        return all(map(self.shape.fullmatch, cells))
 
 
 def trimmed(text: pl.Expr) -> pl.Expr:

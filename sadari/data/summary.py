@@ -126,22 +126,17 @@ class Summary:
         if values.null_count():
             self.missing += values.null_count()
             self.missing_target += float(y[values.is_null().to_numpy()].sum())
+        order = np.arange(2 * first + 1, 2 * (first + len(values)), 2, dtype=np.uint64)
+        self.digest = (self.digest + int((values.hash().to_numpy() * order).sum())) % (1 << 64)
         if self.kind == "category":
-            bits = values.hash().to_numpy()
             self.counts = _merged(self.counts, values, target)
             if self.counts.height > _BOUND:
                 self.counts, self.bounded = self.counts.top_k(_BOUND // 2, by="rows"), True
         else:
-            numbers = values.to_numpy() + 0.0  # null is NaN, and -0 becomes 0
-            bits = numbers.view(np.uint64)
-            self._add_numbers(numbers, values, given, target, y)
-        odd = np.arange(2 * first + 1, 2 * (first + len(values)), 2, dtype=np.uint64)  # the order counts
-        self.digest = (self.digest + int((bits * odd).sum())) % (1 << 64)
+            self._add_numbers(values, given, target, y)
 
-    def _add_numbers(
-        self, numbers: np.ndarray, values: pl.Series, given: pl.Series, target: pl.Series, y: np.ndarray
-    ) -> None:
-        gaps = values.null_count()
+    def _add_numbers(self, values: pl.Series, given: pl.Series, target: pl.Series, y: np.ndarray) -> None:
+        gaps, numbers = values.null_count(), values.to_numpy()  # null is NaN
         if gaps and given.dtype.is_float():
             self.infinite += int((given.is_not_null() & given.is_not_nan() & values.is_null()).sum())
         fresh = self.pair.x.count == 0
