@@ -27,14 +27,14 @@ from torch import Tensor, nn
 
 from sadari.errors import SadariError
 from sadari.lang import Note, Texts
-from sadari.layers.rows import over_rows, quiet_blas
+from sadari.layers.rows import Sums, over_rows, quiet_blas
 from sadari.losses import Loss
 
 TEXTS: Texts = {
     "rank": (
         "{spare} of {columns} columns only repeat others (rank {rank}): of all weights that fit "
         "equally well, the shortest were taken.",
-        "열 {columns}개 가운데 {spare}개는 다른 열을 되풀이할 뿐이다(계수 {rank}). 똑같이 잘 맞는 가중치 중 "
+        "열 {columns}개 가운데 {spare}개는 다른 열을 되풀이할 뿐이다(랭크 {rank}). 똑같이 잘 맞는 가중치 중 "
         "가장 짧은 것을 골랐다.",
     ),
 }
@@ -96,7 +96,8 @@ class Line(nn.Module):
         """
         weight = self.linear.weight
         precision = EPS if weight.dtype == torch.float64 else 1e-9
-        answer = least_squares(features.numpy(), targets.numpy(), self.config.ridge, precision)
+        with quiet_blas():
+            answer = least_squares(features.numpy(), targets.numpy(), self.config.ridge, precision)
         weight.copy_(torch.from_numpy(answer.weights))
         self.linear.bias.fill_(answer.intercept)
         notes = []
@@ -121,8 +122,9 @@ class Line(nn.Module):
         X = features.numpy()
         N, C = X.shape
         ones = np.broadcast_to(1.0, N)  # the intercept's column, in the place of the targets
-        products = _products(X, ones, np.zeros(C + 1))[: C + 1, : C + 1]
-        return float(2 * N / np.linalg.eigvalsh(products)[-1])
+        with quiet_blas():
+            products = _products(X, ones, np.zeros(C + 1))[: C + 1, : C + 1]
+            return float(2 * N / np.linalg.eigvalsh(products)[-1])
 
     @staticmethod
     def parameter_count(config: LineConfig, inputs: int, outputs: int) -> int:
@@ -233,11 +235,10 @@ def _wide(X: np.ndarray, y: np.ndarray, ridge: float) -> Solution:
     """No more rows than columns: the singular values of the centred table itself, which then is small."""
     C = X.shape[1]
     centre, target_centre = X.mean(axis=0, dtype=np.float64), float(y.mean(dtype=np.float64))
-    with quiet_blas():
-        left, sigma, right = np.linalg.svd(X - centre, full_matrices=False)
-        there = sigma > C * EPS * sigma[0]
-        left, sigma, right = left[:, there], sigma[there], right[there]
-        weights = right.T @ (left.T @ (y - target_centre) * sigma / (sigma**2 + ridge))
+    left, sigma, right = np.linalg.svd(X - centre, full_matrices=False)
+    there = sigma > C * EPS * sigma[0]
+    left, sigma, right = left[:, there], sigma[there], right[there]
+    weights = right.T @ (left.T @ (y - target_centre) * sigma / (sigma**2 + ridge))
     rank = C if ridge > 0 else len(sigma)
     condition = float(sigma[0] / sigma[-1]) if len(sigma) else 1.0
     return Solution(weights, target_centre - float(weights @ centre), rank, condition, 1)
@@ -271,7 +272,7 @@ def _products(X: np.ndarray, y: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Products of all columns of [X - centre, y - centre, 1] with each other, (C + 2, C + 2)."""
     N, C = X.shape
 
-    def visit(blocks: Iterator[slice]) -> np.ndarray:
+    def visit(blocks: Iterator[slice]) -> Sums:
         total, columns = np.zeros((C + 2, C + 2)), np.ones((0, 0))
         for rows in blocks:
             n = rows.stop - rows.start
@@ -281,9 +282,9 @@ def _products(X: np.ndarray, y: np.ndarray, centre: np.ndarray) -> np.ndarray:
             np.subtract(X[rows], centre[:C], out=block[:, :C])
             np.subtract(y[rows], centre[C], out=block[:, C])
             total += block.T @ block
-        return total
+        return (total,)
 
-    return np.sum(over_rows(visit, N, C + 2), axis=0)
+    return over_rows(visit, N, C + 2)[0]
 
 
 def _products_along(
@@ -293,7 +294,7 @@ def _products_along(
     N, C = X.shape
     k = directions.shape[1]
 
-    def visit(blocks: Iterator[slice]) -> tuple[np.ndarray, np.ndarray]:
+    def visit(blocks: Iterator[slice]) -> Sums:
         across, among = np.zeros((k + 2, C)), np.zeros((k + 2, k + 2))
         moved, columns = np.empty((0, 0)), np.empty((0, 0))
         for rows in blocks:
@@ -308,8 +309,7 @@ def _products_along(
             among += along.T @ along
         return across, among
 
-    parts = over_rows(visit, N, C)
-    across, among = np.sum([part[0] for part in parts], axis=0), np.sum([part[1] for part in parts], axis=0)
+    across, among = over_rows(visit, N, C)
     # steep directions magnify what rounding left of the means
     across = across[:k] - np.outer(among[:k, -1], across[-1] / N)
     return across, among[:-1, :-1] - np.outer(among[:-1, -1], among[:-1, -1] / N)
@@ -319,7 +319,7 @@ def _gradient(X: np.ndarray, y: np.ndarray, centre: np.ndarray, weights: np.ndar
     """(X - centre)' r of the residual r = (y - centre) - (X - centre) w."""
     N, C = X.shape
 
-    def visit(blocks: Iterator[slice]) -> np.ndarray:
+    def visit(blocks: Iterator[slice]) -> Sums:
         total, moved, pair = np.zeros((2, C + 1)), np.empty((0, 0)), np.empty((0, 0))
         for rows in blocks:
             n = rows.stop - rows.start
@@ -330,7 +330,7 @@ def _gradient(X: np.ndarray, y: np.ndarray, centre: np.ndarray, weights: np.ndar
             residual -= block @ weights
             total[:, :C] += pair[:, :n] @ block
             total[0, C] += residual.sum()
-        return total
+        return (total,)
 
-    total = np.sum(over_rows(visit, N, C), axis=0)
+    (total,) = over_rows(visit, N, C)
     return total[0, :C] - total[1, :C] * (total[0, C] / N)  # what rounding left of the means, taken out

@@ -1,7 +1,12 @@
-"""Logistic: the first rung of `classify` that looks at the features (Cox 1958). A line a class, made probabilities."""
+"""Logistic: one line a class, made probabilities (Cox 1958; softmax regression, McFadden 1974).
+
+What differs from the rung below (prior): the logits are lines in the features, not constants. The optimum is
+found by Newton's method, in `sadari.layers.newton`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,18 +16,34 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sadari.errors import SadariError
+from sadari.lang import Note, Texts
+from sadari.layers.newton import CERTAIN, fit_logistic
+from sadari.layers.rows import quiet_blas
 from sadari.losses import CLASSES, Loss
+
+TEXTS: Texts = {
+    "separable": (
+        "The features tell all training rows apart without a mistake, so that without a penalty the weights "
+        "would grow for ever: they were stopped where every row is as good as certain. Set a penalty.",
+        "특성만으로 훈련 행이 하나도 틀리지 않고 갈린다. 벌점이 없으면 가중치가 끝없이 커지므로, "
+        "모든 행이 거의 확실해진 곳에서 멈췄다. penalty를 정하라.",
+    ),
+    "slow": (
+        "The search stopped after {iterations} steps, short of the usual closeness to the optimum.",
+        "{iterations}걸음 뒤, 최적점에 평소만큼 가까워지기 전에 멈췄다.",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class LogisticConfig:
     penalty: float = 1.0
-    """L2 penalty on the squared weights, not on the intercepts: 1 / C of scikit-learn; 0 is none."""
+    """Penalty on half the squared weights, as scikit-learn's 1 / C; intercepts stay free; 0 is none."""
     method: str = "exact"
-    """How the weights are found: exact (second-order, to the optimum), or gradient (in the training loop)."""
+    """How weights are found: exact (Newton, to the optimum), or gradient (descent, without penalty)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.penalty < float("inf"):
+        if not 0 <= self.penalty < math.inf:
             raise SadariError(
                 f"penalty {self.penalty}: a penalty is 0 or more; use penalty=1.0, or 0 for none"
             )
@@ -31,7 +52,7 @@ class LogisticConfig:
 
 
 class Logistic(nn.Module):
-    """Logits W x + b, one row of weights a class (one row in all for two classes)."""
+    """Logits W x + b: one for two classes, else one a class."""
 
     Config: ClassVar = LogisticConfig
     TINY: ClassVar = LogisticConfig()
@@ -44,35 +65,41 @@ class Logistic(nn.Module):
     def forward(
         self, features: Float[Tensor, "B C"], rec: Callable[[str, Tensor], Tensor] | None = None
     ) -> Float[Tensor, "B O"]:
-        output = self.linear(features)  # (B, O) logits
+        output = self.linear(features)  # (B, O)
         return output if rec is None else rec("output", output)
 
     def can_solve(self, loss: Loss) -> bool:
-        """True for the class losses by the exact method."""
+        """True for the losses over classes by the exact method."""
         return loss.name in CLASSES and self.config.method == "exact"
 
+    @torch.no_grad()
     def solve(self, features: Float[Tensor, "N C"], targets: Int[Tensor, " N"], loss: Loss) -> dict[str, Any]:
-        X = features.double()
-        W = self.linear.weight.detach().double().mul(0).requires_grad_()
-        b = self.linear.bias.detach().double().mul(0).requires_grad_()
-        opt = torch.optim.LBFGS([W, b], max_iter=1000, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+        """Set the weights that minimise the sum of losses plus penalty / 2 times the squared weights.
 
-        def closure() -> Tensor:
-            opt.zero_grad()
-            value = loss(X @ W.T + b, targets).sum() + 0.5 * self.config.penalty * (W * W).sum()
-            value = value / len(X)
-            value.backward()
-            return value
-
-        opt.step(closure)
-        with torch.no_grad():
-            self.linear.weight.copy_(W)
-            self.linear.bias.copy_(b)
-        return {"iterations": 1, "rank": X.shape[1], "condition": 1.0, "converged": True, "notes": []}
+        In row blocks, so that features may be mapped from a file; sums in float64. Returns `iterations`,
+        `objective`, `converged` and `notes`; one says when classes separate and no penalty holds the weights.
+        SadariError when a feature is not finite.
+        """
+        penalty = self.config.penalty
+        with quiet_blas():
+            answer = fit_logistic(features.numpy(), targets.numpy(), loss.outputs, penalty, loss.smoothing)
+        self.linear.weight.copy_(torch.from_numpy(answer.weights))
+        self.linear.bias.copy_(torch.from_numpy(answer.intercepts))
+        notes = []
+        if penalty == 0 and loss.smoothing == 0 and answer.objective < CERTAIN:
+            notes.append(Note.of(TEXTS, "separable", "warning"))
+        elif not answer.converged:
+            notes.append(Note.of(TEXTS, "slow", "warning", iterations=answer.steps))
+        return {
+            "iterations": answer.steps,
+            "objective": answer.objective,
+            "converged": answer.converged,
+            "notes": notes,
+        }
 
     @staticmethod
     def parameter_count(config: LogisticConfig, inputs: int, outputs: int) -> int:
-        """O (C + 1): weights and an intercept for each logit."""
+        """O (C + 1): a weight a feature, and an intercept, for each logit."""
         return outputs * (inputs + 1)
 
     @staticmethod
