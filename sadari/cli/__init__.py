@@ -45,8 +45,8 @@ All verbs: sadari --help""",
 모든 명령: sadari --help""",
     ),
     "interrupted": (
-        "interrupted; nothing was left half-written",
-        "중단되었습니다. 반쯤 쓰인 파일은 없습니다",
+        "interrupted; nothing is half-written, and the same command again goes on from what is finished",
+        "중단되었습니다. 반쯤 쓰인 파일은 없으며, 같은 명령을 다시 주면 끝난 곳에서 이어 갑니다",
     ),
     "fault": (
         "{kind}: {message} -- this is a fault of Sadari; SADARI_TRACE=1 shows where it happened",

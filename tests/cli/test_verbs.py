@@ -1,0 +1,69 @@
+"""fit, predict, look and export as a stranger uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+QUICK = ["--budget", "20steps", "--starts", "1"]
+
+
+def test_fit_says_aloud_what_it_understood_and_prints_the_path_last(sadari: Callable, shops: Path) -> None:
+    code, out, err = sadari("fit", "line", shops)
+    assert code == 0, err
+    assert "200 rows, 3 columns; target `매출` is numeric, so the task is regress (the last column is" in err
+    assert out.splitlines() == [out.strip()] and Path(out.strip(), "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["toy-circle"], "toy-circle: 600 rows, 2 columns; target `side`, task classify"),
+        (["iris", "--target", "species", "--lang", "ko"], "iris: 150행, 4열; 목표 `species`, 과제 classify"),
+    ],
+)
+def test_what_a_bundled_table_is_for_is_said(words: list[str], line: str, sadari: Callable) -> None:
+    code, _, err = sadari("fit", "logistic", *words)
+    assert code == 0 and line in err.splitlines()
+
+
+def test_classes_are_counted_aloud(sadari: Callable, shops: Path) -> None:
+    err = sadari("fit", "prior", shops, "--target", "지점")[2]
+    assert "target `지점` has 2 classes, so the task is classify\n" in err
+    assert "warning: 66 of 200 rows have no `지점`" in err
+
+
+def test_quiet_says_nothing_but_the_path(sadari: Callable) -> None:
+    code, out, err = sadari("fit", "line", "toy-linear", "--quiet")
+    assert (code, err) == (0, "") and out == "runs/toy-linear-line\n"
+
+
+def test_plan_writes_nothing(sadari: Callable, tmp_path: Path) -> None:
+    code, out, err = sadari("fit", "shallow", "toy-wave", "--plan")
+    assert code == 0, err
+    assert "301" in out + err and not (tmp_path / "runs").exists()
+
+
+def test_predict_look_and_export_take_the_run_that_fit_printed(sadari: Callable, shops: Path) -> None:
+    run_path = sadari("fit", "line", shops)[1].strip()
+    code, out, err = sadari("predict", run_path, shops, "--keep", "날짜, 지점")
+    assert code == 0, err
+    predicted = pl.read_csv(out.strip())
+    assert predicted.columns == ["날짜", "지점", "prediction"] and predicted.height == 200
+    code, out, _ = sadari("look", run_path)
+    assert code == 0 and "residuals" in out and "confusion" not in out and "`매출`" in out
+    code, out, err = sadari(
+        "export", run_path, "--to", "safetensors", "--out", shops.parent / "model.safetensors"
+    )
+    assert code == 0 and Path(out.strip()).is_file(), err
+
+
+def test_a_view_is_drawn_and_told(sadari: Callable) -> None:
+    run_path = sadari("fit", "line", "toy-linear")[1].strip()
+    code, out, err = sadari("look", run_path, "weights", "--top", "2")
+    assert code == 0, err
+    assert Path(out.splitlines()[-1]).read_bytes().startswith(b"\x89PNG")
+    assert len(out.splitlines()) >= 3 and "weights.json" in err
