@@ -5,7 +5,7 @@ all columns with the prediction beside them, or the prediction alone. The pipeli
 are (left out where pandas is not installed), and by polars, the fastest reader that it takes. The ways take
 turns in one process; medians of seconds and of ratios are kept.
 
-    python benchmarks/predict.py [ROWS]     about 5 minutes; writes benchmarks/results/predict.csv
+    python benchmarks/predict.py [ROWS]     about 2 minutes; writes benchmarks/results/predict.csv
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -283,21 +283,19 @@ _GROUPED = next(reading for reading in READINGS if reading.name == "grouped numb
 @contextmanager
 def _in_place(out: Path) -> Iterator[Path]:
     """A neighbour of `out` that takes its place when all is written, and goes when something fails."""
+    temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
         os.close(handle)
-    except OSError as error:
-        raise SadariError(
-            f"cannot write {out} ({error.strerror}); choose another folder with --out"
-        ) from error
-    temporary = Path(name)
-    try:
+        temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # a rename may reach the disk before the bytes that it names
         temporary.chmod(0o644)
         os.replace(temporary, out)
+    except OSError as error:
+        raise SadariError(f"cannot write {out} ({error.strerror}); choose another file with --out") from error
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -249,6 +249,9 @@ def test_what_is_asked_wrongly_is_told(tmp_path: Path) -> None:
         predict_file(NUMBER, tmp_path / "rows.csv", probabilities=True)
     with pytest.raises(SadariError, match=r"nothing.csv. is neither a file nor built-in data"):
         predict_file(RUN, tmp_path / "nothing.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(SadariError, match=r"cannot write .*folder.csv \(Is a directory\)"):
+        predict_file(RUN, tmp_path / "rows.csv", tmp_path / "folder.csv")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SadariError, match=r"cannot write .*o.csv"):
         predict_file(RUN, tmp_path / "rows.csv", tmp_path / "file" / "o.csv")
