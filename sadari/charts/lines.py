@@ -21,6 +21,8 @@ from sadari.charts.theme import (
 )
 from sadari.metrics import number
 
+MILLISECONDS = 86_400_000  # in a day
+DAYS = alt.Axis(format="%Y-%m-%d", labelOverlap=True)
 MOST_DOTS = 600  # data points under a curve; more hide it and fatten the page
 
 TEXTS = {
@@ -48,13 +50,16 @@ def curve(brush: Brush) -> alt.TopLevelMixin:
         return _bars_by_category(brush)
     rungs, curves = facts["rungs"], brush["typical"]
     across = axis_x(brush.label("x"))
+    if facts["kind"] == "date":
+        across = alt.X("x:T", title=brush.label("x"), scale=alt.Scale(type="utc", nice=False), axis=DAYS)
+        x = x * MILLISECONDS
     up = axis_y(brush.label("typical"))
     if facts["of"] is not None:
         up = axis_y(brush.label("typical"), axis=PERCENT, domain=[0, 1])
     lines = alt.Chart(
         table(x=np.tile(x, len(rungs)), y=curves.ravel(), name=np.repeat(rungs, len(x)))
     ).mark_line()
-    layers = [*_rows_under(brush, across, up)]
+    layers = [*_rows_under(brush, x, across, up)]
     if len(rungs) == 1:
         dashed = alt.Chart(table(x=x, y=brush["average"][0])).mark_line(
             strokeDash=[6, 5], strokeWidth=2, opacity=0.75
@@ -66,17 +71,18 @@ def curve(brush: Brush) -> alt.TopLevelMixin:
     return alt.layer(*layers).properties(height=brush.height())
 
 
-def _rows_under(brush: Brush, across: alt.X, up: alt.Y) -> list[alt.Chart]:
+def _rows_under(brush: Brush, x: np.ndarray, across: alt.X, up: alt.Y) -> list[alt.Chart]:
     """The data beneath the curves: dots for numbers, shares with their intervals for classes."""
-    x = brush["x"]
+    unit = MILLISECONDS if brush.view.facts["kind"] == "date" else 1
     if brush.view.facts["of"] is None:
-        data_x, data_y = brush["data_x"], brush["data_y"]
+        data_x, data_y = brush["data_x"] * unit, brush["data_y"]
         inside = (data_x >= x[0]) & (data_x <= x[-1])
         data = table(x=data_x[inside][:MOST_DOTS], y=data_y[inside][:MOST_DOTS])
         return [alt.Chart(data).mark_circle(size=18, color=DATA, opacity=0.4).encode(across, up)]
-    inside = (brush["bin_x"] >= x[0]) & (brush["bin_x"] <= x[-1])
+    bin_x = brush["bin_x"] * unit
+    inside = (bin_x >= x[0]) & (bin_x <= x[-1])
     data = table(
-        x=brush["bin_x"][inside],
+        x=bin_x[inside],
         y=brush["bin_y"][inside],
         low=brush["bin_low"][inside],
         high=brush["bin_high"][inside],

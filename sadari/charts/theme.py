@@ -21,10 +21,10 @@ WIDE, NARROW = 680, 340
 RUNGS = {
     "mean": "#858b96",
     "prior": "#858b96",
-    "line": "#0072b2",
-    "logistic": "#0072b2",
+    "line": "#0070c0",
+    "logistic": "#0070c0",
     "shallow": "#c97b00",
-    "deep": "#00875f",
+    "deep": "#149a62",
     "deep-skip": "#a3328a",
 }
 OUTSIDE = "#1f2937"  # the judge from outside the ladder
@@ -41,7 +41,7 @@ CLASSES = (
     "#e07ba6",
     "#8a9a2e",
 )
-UP, DOWN = "#0072b2", "#d55e00"  # raises, lowers
+UP, DOWN = "#0070c0", "#d55e00"  # raises, lowers
 INK, SOFT, FAINT, GRID = "#1f2937", "#4b5563", "#9aa1ab", "#e7e9ed"
 DATA = "#8d94a0"  # the rows themselves, under whatever is said of them
 # one hue from pale to deep: lightness alone says the order

@@ -69,7 +69,7 @@ VIEWS: dict[str, ViewInfo] = dict(
         ),
         _view(
             "calibration", ("classify",), (*CLASSIFY, *NETWORKS),
-            "whether 80 % means 80 %: probability said against share that came true",
+            "whether 80% means 80 %: probability said against share that came true",
             "80%라고 말하면 정말 80%인가: 말한 확률과 실제 비율",
         ),
         _view(

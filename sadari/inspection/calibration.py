@@ -1,4 +1,4 @@
-"""Calibration: does 80 % mean 80 %? Probability said against share that came true (Guo et al. 2017,
+"""Calibration: does 80% mean 80 %? Probability said against share that came true (Guo et al. 2017,
 1706.04599).
 """
 
@@ -22,12 +22,12 @@ TEXTS = {
     ),
     "binary": (
         "Across: the probability said for {of}. Up: the share of those {rows} {part} rows that were {of}, "
-        "with 95 % intervals.",
+        "with 95% intervals.",
         "가로: {of} 확률로 말한 값. 세로: {part} 데이터 {rows}행 가운데 실제 {of} 비율과 95% 구간.",
     ),
     "top": (
         "Across: the probability said for the answer given. Up: the share of those answers that were right, "
-        "with 95 % intervals; {rows} {part} rows.",
+        "with 95% intervals; {rows} {part} rows.",
         "가로: 자신이 낸 답에 매긴 확률. 세로: 그 답이 맞은 비율과 95% 구간. {part} 데이터 {rows}행.",
     ),
     "size": (
@@ -35,20 +35,19 @@ TEXTS = {
         " 막대: 행 수.",
     ),
     "over": (
-        "On the dashed line, 80 % means 80 %. Furthest below it: {said} was said and {was} came true "
+        "On the dashed line, 80% means 80%. Furthest below it: {said} was said and {was} came true "
         "({rows} rows), too sure.{chance}",
         "점선 위라면 80%는 정말 80%입니다. 점선에서 가장 먼 아래쪽: {said}라고 했지만 실제 {was} ({rows}행), "
         "지나친 확신입니다.{chance}",
     ),
     "under": (
-        "On the dashed line, 80 % means 80 %. Furthest above it: {said} was said and {was} came true "
+        "On the dashed line, 80% means 80%. Furthest above it: {said} was said and {was} came true "
         "({rows} rows), too timid.{chance}",
         "점선 위라면 80%는 정말 80%입니다. 점선에서 가장 먼 위쪽: {said}라고 했지만 실제 {was} ({rows}행), "
         "지나치게 조심스럽습니다.{chance}",
     ),
     "on": (
-        "On the dashed line, 80 % means 80 %, and every group of rows lies on it to within a percentage "
-        "point.",
+        "On the dashed line, 80% means 80%, and every group of rows lies on it to within a percentage point.",
         "점선 위라면 80%는 정말 80%이고, 모든 묶음이 1%p 안에서 점선 위에 있습니다.",
     ),
     "within": (
@@ -135,7 +134,7 @@ def reliability(said: np.ndarray, true: np.ndarray, edges: np.ndarray) -> dict[s
 
 
 def wilson(share: np.ndarray, rows: np.ndarray, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval (1927) of shares seen in so many rows; NaN for no rows."""
+    """Wilson's 95% interval (1927) of shares seen in so many rows; NaN for no rows."""
     rows = np.where(rows > 0, rows, np.nan)
     middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))

@@ -61,7 +61,7 @@ TEXTS = {
     ),
     "dots": ("Dots: {rows} {part} rows.", "점: {part} 데이터 {rows}행."),
     "bins": (
-        "Dots: the share of {of} in {part} rows, in groups of equal size, with 95 % intervals.",
+        "Dots: the share of {of} in {part} rows, in groups of equal size, with 95% intervals.",
         "점: {part} 데이터를 같은 크기로 묶어 센 {of} 비율과 95% 구간.",
     ),
     "bend": (
@@ -211,7 +211,7 @@ def _average(
 
 
 def _bins(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Shares of a class in groups of (nearly) equal size along x, with Wilson's 95 % interval."""
+    """Shares of a class in groups of (nearly) equal size along x, with Wilson's 95% interval."""
     order = np.argsort(x, kind="stable")
     groups = [group for group in np.array_split(order, min(BINS, max(1, len(x) // 5))) if len(group)]
     shares = np.array([y[group].mean() for group in groups])
@@ -251,10 +251,10 @@ def _words(arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said) -> 
         "first": shown(last[0]),
         "last": shown(last[-1]),
         "gap": shown(np.ptp(last)),
-        "start": _value(x[0]),
-        "end": _value(x[-1]),
-        "top": _value(x[last.argmax()]),
-        "bottom": _value(x[last.argmin()]),
+        "start": _value(x[0], facts["kind"]),
+        "end": _value(x[-1], facts["kind"]),
+        "top": _value(x[last.argmax()], facts["kind"]),
+        "bottom": _value(x[last.argmin()], facts["kind"]),
     }
     if len(rungs) > 1:
         climbed = [k for k, rung in enumerate(rungs) if rung not in GROUND]
@@ -268,7 +268,7 @@ def _words(arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said) -> 
             "one": names[pair[0]],
             "other": names[pair[1]],
             "gap": shown(apart.max()),
-            "place": _value(x[place]),
+            "place": _value(x[place], facts["kind"]),
         }
     else:
         key = "flat" if np.ptp(last) <= tiny else "one category" if named else "one"
@@ -279,7 +279,9 @@ def _words(arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said) -> 
         return title, say(TEXTS, "level", **values)
     if facts["of"] is not None:
         steepest = int(np.abs(np.diff(last)).argmax())
-        return title, say(TEXTS, "steep", **{**values, "place": _value((x[steepest] + x[steepest + 1]) / 2)})
+        return title, say(
+            TEXTS, "steep", **{**values, "place": _value((x[steepest] + x[steepest + 1]) / 2, facts["kind"])}
+        )
     bends = ", ".join(
         f"{rung} {0 if bend <= tiny else number(bend)}"
         for rung, bend in zip(rungs, facts["bends"], strict=True)
@@ -287,8 +289,10 @@ def _words(arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said) -> 
     return title, say(TEXTS, "bend", bends=bends)
 
 
-def _value(value: Any) -> str:
-    """A feature's value for people: four digits, or the category's name."""
+def _value(value: Any, kind: str = "number") -> str:
+    """A feature's value for people: four digits, a day, or the category's name."""
+    if kind == "date":
+        return str(np.datetime64(round(float(value)), "D"))
     return (
         str(value)
         if isinstance(value, str)

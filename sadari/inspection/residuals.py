@@ -24,7 +24,7 @@ TEXTS = {
     "caption": (
         "Up: target minus prediction, above 0 where the target is higher. Across: the prediction. {rows} "
         "{part} rows; band: the "
-        "middle 80 %, line: the median; ringed: the {worst} worst.",
+        "middle 80%, line: the median; ringed: the {worst} worst.",
         "세로: 목표 − 예측, 0보다 위면 실제가 더 큽니다. 가로: 예측. {part} 데이터 {rows}행, 띠: 가운데 80%, "
         "선: 중앙값, 고리: 가장 빗나간 {worst}행.",
     ),
@@ -76,7 +76,7 @@ def residuals(run: Run, *, part: Part = "validation") -> View:
     """prediction, residual, row (N,): residual = target - prediction in the target's units, row counted from
     1.
 
-    bin_prediction, bin_low, bin_middle, bin_high (B,): the 10, 50 and 90 % quantiles of the residuals in
+    bin_prediction, bin_low, bin_middle, bin_high (B,): the 10, 50 and 90% quantiles of the residuals in
     groups of rows of like prediction and equal size. facts["worst"]: the worst rows.
     """
     rows = sample(run, part)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Part = Literal["train", "validation", "test"]
 MOST_CATEGORIES = 12  # a chart with more bars than these is a wall
+TRIED = 40  # columns that a default choice looks at closely
 DAY = 86_400_000_000  # microseconds
 
 
@@ -143,15 +144,33 @@ def influences(run: Run, rows: Rows) -> dict[str, float]:
     """How far the model's answer moves when one column alone goes through its values, the others typical.
 
     The standard deviation of the prediction, in the target's units or summed over the classes' probabilities.
+    Of many columns only those are tried that a rough look finds most promising.
     """
     still = typical(run.spec, rows)
     found: dict[str, float] = {}
-    for column in run.spec.columns:
+    for column in _promising(run, rows):
         if readable(column, rows.frame).null_count() == rows.frame.height:
             continue
         features = vary(run.spec, still, {column.name: spread(column, rows, 15)})
         found[column.name] = float(run.predictions(features).std(axis=0).sum())
     return found
+
+
+def _promising(run: Run, rows: Rows) -> list[ColumnSpec]:
+    """The columns, or the TRIED of them whose features, one up from the mean, move the answer most."""
+    columns = list(run.spec.columns)
+    if len(columns) <= TRIED:
+        return columns
+    width = run.spec.width
+    centre = rows.features.mean(0, dtype=np.float64).astype(np.float32)
+    shifted = np.repeat(centre[None], width + 1, axis=0)  # (C + 1, C), the last one unshifted
+    shifted[np.arange(width), np.arange(width)] += 1
+    answers = run.predictions(shifted).reshape(width + 1, -1)
+    moved = np.abs(answers[:-1] - answers[-1:]).sum(1)  # (C,)
+    ends = np.cumsum([len(column.features) for column in columns])
+    best = [moved[end - len(column.features) : end].max() for column, end in zip(columns, ends, strict=True)]
+    kept = np.sort(np.argsort(-np.array(best), kind="stable")[:TRIED])
+    return [columns[k] for k in kept]
 
 
 def strongest(
