@@ -193,7 +193,7 @@ def _table(content: dict[str, Any], metric: Metric, lang: Lang) -> Table:
             scores.show(gain["gain"], sign="+") if gain else "",
             _probability(gain["better"]) if gain else "",
             f"{rung['parameters']:,}",
-            _duration(rung["train_seconds"]),
+            say.duration(rung["train_seconds"]),
             f"{rung['microseconds_per_example']:.3g}",
             style="bold" if chosen else "dim" if rung["outside"] else None,
         )
@@ -214,9 +214,3 @@ class Scores:
 
 def _probability(share: float) -> str:
     return ">0.99" if share > 0.99 else "<0.01" if share < 0.01 else f"{share:.2f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

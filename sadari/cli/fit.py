@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
@@ -29,7 +29,11 @@ from sadari.cli.options import (
     whole,
 )
 from sadari.cli.settings import option, with_options
-from sadari.lang import default_lang
+from sadari.lang import Lang, default_lang, pick
+
+if TYPE_CHECKING:
+    from sadari.data.prepare import Prepared
+    from sadari.runs import Run
 
 TEXTS = {
     "plan only": (
@@ -37,8 +41,12 @@ TEXTS = {
         "아무것도 훈련하지 않았습니다. 훈련하려면 --plan을 빼세요",
     ),
     "fitted": (
-        "{rung}: {loss} loss {value:.4g} on the validation rows, {seconds:.1f} s; next: sadari look {path}",
-        "{rung}: 검증 행의 {loss} 손실 {value:.4g}, {seconds:.1f}초. 다음: sadari look {path}",
+        "{rung}: {metric} {score} on {rows:,} validation rows, in {seconds}; next: sadari look {path}",
+        "{rung}: 검증 {rows:,}행의 {metric} {score}, {seconds}. 다음: sadari look {path}",
+    ),
+    "solved": (
+        "{rung} is solved directly, so {options} had nothing to do",
+        "{rung} 단은 바로 풀리므로 다음 옵션은 쓰이지 않았습니다: {options}",
     ),
 }
 
@@ -107,7 +115,36 @@ def fit_rung(
         prepared=prepared,
     )
     run = run_fit(planned, out)
+    if not quiet:
+        unused = [
+            *(field.flag for field in loop_settings() if field.name in train),
+            *["--budget"] * bool(limit),
+        ]
+        _tell(run, prepared, unused, lang)
     say.result(run.path)
+
+
+def _tell(run: Run, prepared: Prepared, loop: list[str], lang: Lang) -> None:
+    """How well it went, what was noted, and what to do next; `loop` are the options about training."""
+    from sadari.metrics import find_metric
+
+    say.notes([note for note in run.notes if note not in prepared.notes], lang)
+    if run.result["solved"] and loop:
+        say.aside(pick(TEXTS, "solved", lang, rung=run.rung, options=", ".join(loop)))
+    metric, rows = find_metric(None, prepared.task), prepared.validation
+    targets = rows.targets if prepared.spec.classes else prepared.spec.decode_target(rows.targets)
+    line = pick(
+        TEXTS,
+        "fitted",
+        lang,
+        rung=run.rung,
+        metric=metric.title[lang == "ko"],
+        score=metric.show(metric.score(run.predictions(rows.features), targets)),
+        rows=len(targets),
+        seconds=say.duration(run.result["seconds"]),
+        path=run.path,
+    )
+    say.aside(line)
 
 
 def _app() -> App:

@@ -89,6 +89,13 @@ def aside(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+
+
 def result(path: object) -> None:
     """The last line on standard output: the path of what was made, for the next command to read."""
     print(path, flush=True)

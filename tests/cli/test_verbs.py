@@ -67,3 +67,21 @@ def test_a_view_is_drawn_and_told(sadari: Callable) -> None:
     assert code == 0, err
     assert Path(out.splitlines()[-1]).read_bytes().startswith(b"\x89PNG")
     assert len(out.splitlines()) >= 3 and "weights.json" in err
+
+
+def test_fit_says_how_well_it_went_and_what_to_do_next(sadari: Callable) -> None:
+    code, out, err = sadari("fit", "line", "diabetes", "--budget", "3s", "--epochs", "2")
+    assert code == 0
+    assert "line is solved directly, so --epochs, --budget had nothing to do\n" in err
+    last = err.splitlines()[-1]
+    assert last.startswith("line: RMSE ") and " on 89 validation rows, in " in last
+    assert last.endswith(f"; next: sadari look {out.strip()}")
+
+
+def test_notes_of_the_fit_are_said_after_those_of_the_data(sadari: Callable, tmp_path: Path) -> None:
+    pl.DataFrame(
+        {"a": range(40), "b": [2.0 * a + 1 for a in range(40)], "y": [a % 7 for a in range(40)]}
+    ).write_csv("twins.csv")
+    code, _, err = sadari("fit", "line", "twins.csv", "--task", "regress")
+    assert code == 0 and err.count("note: ") + err.count("warning: ") >= 1
+    assert len(err.splitlines()) == len(set(err.splitlines()))
