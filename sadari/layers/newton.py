@@ -50,7 +50,7 @@ class Optimum:
 def fit_logistic(
     X: np.ndarray, y: np.ndarray, outputs: int, penalty: float, smoothing: float = 0.0
 ) -> Optimum:
-    """Minimise the sum of losses plus penalty / 2 |W|^2 over X (N, C) and classes y (N,), softmax or one logit.
+    """Minimise the sum of losses plus penalty / 2 |W|^2 over X (N, C), classes y (N,), softmax or one logit.
 
     To be called within `quiet_blas`. SadariError when a feature is not finite.
     """
@@ -168,7 +168,7 @@ class _Table:
             yield rows, np.subtract(X[rows], self.centre, out=buffer[:n], casting="same_kind")
 
     def look(self, W: np.ndarray, second: bool) -> tuple[float, np.ndarray]:
-        """Objective and gradient (O, D) at W; with `second` also second derivatives, inverted for `newton`."""
+        """Objective and gradient (O, D) at W; with `second` also second derivatives, inverted."""
         outputs, D = W.shape
         size = outputs * D
         shape = (size, size) if self.whole else (outputs, D, D)
