@@ -15,7 +15,7 @@ Truth = Literal["linear", "product", "noise"]
 Shape = Literal["circle", "moons", "spiral"]
 
 # One row a digit: the height of its stroke at 12 moments (Greydanus & Kobak, arXiv 2011.14439; the numbers of
-# github.com/greydanus/mnist1d, Apache-2.0).
+# greydanus/mnist1d, Apache-2.0).
 _STROKES = np.array(
     [
         [5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5],

@@ -15,7 +15,7 @@ from sadari.errors import SadariError
 
 
 def test_mnist1d_is_the_reference_data_set() -> None:
-    """Numbers of make_dataset() of github.com/greydanus/mnist1d, which its published file equals."""
+    """Numbers of make_dataset() of greydanus/mnist1d, which its published file equals."""
     frame = toy.mnist1d()
     signals, digits = frame.drop("digit").to_numpy(), frame["digit"].to_list()
     assert frame.shape == (5000, 41) and frame.columns[0] == "x00" and frame.columns[39] == "x39"
