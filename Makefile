@@ -22,6 +22,7 @@ slow: .venv/ready  ## the long proofs: fifty seeds, thirty kills, a gigabyte
 	@$(RUN) -m pytest -q -m slow
 
 bench: .venv/ready  ## side by side with the peers; writes benchmarks/results/*.csv
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
 
 clean:
