@@ -96,7 +96,7 @@ class Line(nn.Module):
         """
         weight = self.linear.weight
         precision = EPS if weight.dtype == torch.float64 else 1e-9
-        with quiet_blas():
+        with quiet_blas(), np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named
             answer = least_squares(features.numpy(), targets.numpy(), self.config.ridge, precision)
         weight.copy_(torch.from_numpy(answer.weights))
         self.linear.bias.fill_(answer.intercept)
@@ -235,6 +235,7 @@ def _wide(X: np.ndarray, y: np.ndarray, ridge: float) -> Solution:
     """No more rows than columns: the singular values of the centred table itself, which then is small."""
     C = X.shape[1]
     centre, target_centre = X.mean(axis=0, dtype=np.float64), float(y.mean(dtype=np.float64))
+    _check_finite(np.append(centre, target_centre))
     left, sigma, right = np.linalg.svd(X - centre, full_matrices=False)
     there = sigma > C * EPS * sigma[0]
     left, sigma, right = left[:, there], sigma[there], right[there]
@@ -244,10 +245,20 @@ def _wide(X: np.ndarray, y: np.ndarray, ridge: float) -> Solution:
     return Solution(weights, target_centre - float(weights @ centre), rank, condition, 1)
 
 
+def _check_finite(columns: np.ndarray) -> None:
+    """SadariError when what was computed of a column (C + 1, the target last) is not finite."""
+    finite = np.isfinite(columns)
+    if not finite.all():
+        where = "the target" if finite[:-1].all() else f"column {finite.argmin()} of the features"
+        raise SadariError(
+            f"{where} holds a value that is not finite, or too large; give numbers without gaps"
+        )
+
+
 def _centred_products(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Means of the columns of [X, y] (C + 1,), their centred products (C + 1, C + 1), and the largest share
     of a column's square that the centring took away."""
-    N, C = X.shape
+    N = len(X)
     # a centre from some rows is near enough for the exact one to follow from the pass without cancellation
     some = slice(None, None, max(N // 1024, 1))
     centre = np.append(X[some].mean(axis=0, dtype=np.float64), y[some].mean(dtype=np.float64))
@@ -257,11 +268,7 @@ def _centred_products(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndar
     products = raw[:-1, :-1] - np.outer(shift, sums)
     variation = products.diagonal()
     constant = variation <= 64 * EPS * squares + N * (4 * EPS * centre) ** 2
-    if not np.isfinite(variation).all():
-        where = (
-            "the target" if np.isfinite(variation[:C]).all() else f"column {np.isfinite(variation).argmin()}"
-        )
-        raise SadariError(f"{where} holds a value that is not finite; give numbers without gaps")
+    _check_finite(variation)
     products[constant] = products[:, constant] = 0.0
     kept = ~constant
     cancelled = float(np.max(squares[kept] / variation[kept], initial=1.0))

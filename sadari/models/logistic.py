@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class Logistic(nn.Module):
         SadariError when a feature is not finite.
         """
         penalty = self.config.penalty
-        with quiet_blas():
+        with quiet_blas(), np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused
             answer = fit_logistic(features.numpy(), targets.numpy(), loss.outputs, penalty, loss.smoothing)
         self.linear.weight.copy_(torch.from_numpy(answer.weights))
         self.linear.bias.copy_(torch.from_numpy(answer.intercepts))
