@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from sadari.charts.theme import BODY, legend_columns, shorten
+from sadari.charts.theme import BODY, SMALL, legend_columns, shorten, text_width
 from sadari.inspection.view import View
 from sadari.lang import Lang, Texts, pick
 
@@ -59,9 +59,14 @@ def axis_y(title: str | None, field: str = "y", axis: dict[str, Any] | None = No
     return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(**{"zero": False, **scale}), **more)
 
 
-def legend(brush: Brush, names: Sequence[str], colours: Sequence[str], **more: Any) -> alt.Color:
-    """A colour for each name in the field `name`, with a legend that wraps where it must."""
-    columns = legend_columns(names, brush.width)
+def legend(
+    brush: Brush, names: Sequence[str], colours: Sequence[str], beside: int = 0, **more: Any
+) -> alt.Color:
+    """A colour for each name in the field `name`, with a legend that wraps where it must.
+
+    `beside`: pixels that labels of an axis take from the width.
+    """
+    columns = legend_columns(names, brush.width - beside)
     return alt.Color(
         "name:N",
         scale=alt.Scale(domain=list(names), range=list(colours)),
@@ -78,6 +83,15 @@ def named_axis(labels: Sequence[str], **more: Any) -> alt.Axis:
     )
 
 
+def top_axis(names: Sequence[str], cell: float) -> alt.Axis:
+    """Names over columns `cell` pixels wide: level where they have room, else upright."""
+    if cell >= 52:
+        return named_axis([shorten(name, cell - 6) for name in names], orient="top", labelAngle=0)
+    words = [shorten(name, 80) for name in names]
+    narrow = all(text_width(word, SMALL) <= cell - 4 for word in words)
+    return named_axis(words, orient="top", labelAngle=0 if narrow else -90)
+
+
 def decades(low: float, high: float, most: int = 6) -> dict[str, Any]:
     """Axis settings for a logarithmic scale: a line at each power of ten, or at every other where they are
     many.
@@ -87,8 +101,8 @@ def decades(low: float, high: float, most: int = 6) -> dict[str, Any]:
     powers = list(range(first, last + 1, step))
     if len(powers) < 2:  # within one decade plain ticks say more
         return {"format": "~g", "tickCount": 4}
-    plain = first >= -3 and last <= 4
-    words = [f"{10.0**p:,.10g}" if plain else f"1e{p}".replace("-", "−") for p in powers]
+    plain = first >= -5 and last <= 5
+    words = [f"{10.0**p:,.{max(0, -p)}f}" if plain else f"1e{p}".replace("-", "−") for p in powers]
     place = f"(round(log(datum.value) / LN10) - ({first})) / {step}"
     return {
         "values": [10.0**p for p in powers],

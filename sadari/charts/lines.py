@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 
@@ -112,7 +114,7 @@ def _bars_by_category(brush: Brush) -> alt.TopLevelMixin:
     bars = bars.mark_bar().encode(
         names,
         value,
-        legend(brush, rungs, [colour(rung) for rung in rungs]),
+        legend(brush, rungs, [colour(rung) for rung in rungs], beside=170 if brush.wide else 110),
         alt.YOffset("name:N", sort=rungs),
     )
     means = [
@@ -231,14 +233,21 @@ def learning_rate(brush: Brush) -> alt.TopLevelMixin:
         ("limit", facts["limit"], DOWN, [1, 0]),
     ]
     known = [mark for mark in marks if mark[1] is not None]
+    words = []
     for row, (key, value, tint, dash) in enumerate(known):
         left = (np.log(value) - np.log(low)) / (np.log(high) - np.log(low)) > 0.5
         mark = alt.Chart(table(x=[value], word=[brush.text(TEXTS, key, rate=number(value))]))
         layers.append(mark.mark_rule(color=tint, strokeDash=dash, strokeWidth=1.8).encode(x))
-        name = mark.mark_text(align="right" if left else "left", dx=-6 if left else 6, color=tint)
-        layers.append(name.encode(x, alt.Text("word:N"), y=alt.value(9 + 17 * row)))
-    main = alt.layer(*layers)
-    if not facts["solved"]:
+        place: dict[str, Any] = {"align": "right" if left else "left", "dx": -6 if left else 6}
+        for more in (
+            {"color": "white", "stroke": "white", "strokeWidth": 4},
+            {"color": tint},
+        ):  # a halo, then the word
+            words.append(
+                mark.mark_text(**place, **more).encode(x, alt.Text("word:N"), y=alt.value(9 + 17 * row))
+            )
+    main = alt.layer(*layers, *words)
+    if not brush.has("below"):
         return main.properties(height=brush.height())
     return alt.vconcat(
         main.properties(width=brush.width - 80, height=brush.height(0.36)), _two_descents(brush), spacing=18

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import numpy as np
 
-from sadari.charts.brush import Brush, axis_x, axis_y, legend, named_axis
+from sadari.charts.brush import Brush, axis_x, axis_y, legend, named_axis, top_axis
 from sadari.charts.theme import (
     DOWN,
     INK,
@@ -85,6 +85,8 @@ def surface(brush: Brush) -> alt.TopLevelMixin:
     across = axis_x(brush.label("x"), domain=[float(x[0]), float(x[-1])])
     up = axis_y(brush.label("y", 260), domain=[float(y[0]), float(y[-1])], nice=False)
     path = table(x=brush["path_x"], y=brush["path_y"], order=np.arange(len(brush["path_x"])))
+    steps = _apart(brush["path_x"] / np.ptp(x), brush["path_y"] / np.ptp(y))
+    dots = table(x=brush["path_x"][steps], y=brush["path_y"][steps])
     order = alt.Order("order:Q")
     start = table(x=brush["path_x"][:1], y=brush["path_y"][:1])
     best = table(x=[facts["optimum"][0]], y=[facts["optimum"][1]])
@@ -94,7 +96,7 @@ def surface(brush: Brush) -> alt.TopLevelMixin:
         .mark_line(color="white", strokeWidth=5, opacity=0.9, clip=True)
         .encode(across, up, order),
         alt.Chart(path).mark_line(color=DOWN, strokeWidth=2.2, clip=True).encode(across, up, order),
-        alt.Chart(path)
+        alt.Chart(dots)
         .mark_circle(color=DOWN, size=22, opacity=1, clip=True, stroke="white", strokeWidth=0.8)
         .encode(across, up),
         alt.Chart(start)
@@ -109,6 +111,17 @@ def surface(brush: Brush) -> alt.TopLevelMixin:
     return alt.vconcat(
         scale_bar(colours, ends, width), chart.properties(width=width, height=brush.height(0.6)), spacing=8
     )
+
+
+def _apart(x: np.ndarray, y: np.ndarray) -> list[int]:
+    """Points of a path that lie a hundredth of the picture or more behind the one kept before: dots that do
+    not merge.
+    """
+    kept = [0]
+    for k in range(1, len(x)):
+        if np.hypot(x[k] - x[kept[-1]], y[k] - y[kept[-1]]) >= 0.012:
+            kept.append(k)
+    return kept
 
 
 def scale_bar(colours: Sequence[str], ends: Sequence[str], width: float) -> alt.LayerChart | alt.FacetChart:
@@ -202,12 +215,12 @@ def weights(brush: Brush) -> alt.TopLevelMixin:
 
 def _weights_by_class(brush: Brush, values: np.ndarray, labels: list[str]) -> alt.TopLevelMixin:
     """One column a class, one row a feature: blue raises the class's score, orange lowers it."""
-    classes = [shorten(name, 80) for name in brush.view.facts["classes"]]
+    names = brush.view.facts["classes"]
     reach = float(np.abs(values).max()) or 1.0
     colours = ramp((DOWN, "#f3b48a", "#f7f7f7", "#9cc5e3", UP), 41)
     col, row = (part.ravel() for part in np.indices(values.shape))
     flat = values.ravel()
-    cell = (brush.width - 40 - max(text_width(label, SMALL) for label in labels)) / len(classes)
+    cell = (brush.width - 40 - max(text_width(label, SMALL) for label in labels)) / len(names)
     data = table(
         row=row,
         col=col,
@@ -215,8 +228,7 @@ def _weights_by_class(brush: Brush, values: np.ndarray, labels: list[str]) -> al
         ink=["#ffffff" if abs(value) > 0.75 * reach else INK for value in flat],
         word=[_signed(round(float(value), 2)) if cell > 34 else "" for value in flat],
     )
-    tilted = max(text_width(name, SMALL) for name in classes) > cell - 4
-    top = named_axis(classes, orient="top", labelAngle=-45 if tilted else 0)
+    top = top_axis(names, cell)
     x = alt.X("col:O", title=None, axis=top, scale=alt.Scale(padding=0))
     y = alt.Y("row:O", title=None, axis=named_axis(labels), scale=alt.Scale(padding=0))
     cells = (

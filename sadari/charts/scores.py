@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from sadari.charts.brush import PERCENT, Brush, axis_x, axis_y, named_axis
+from sadari.charts.brush import PERCENT, Brush, axis_x, axis_y, named_axis, top_axis
 from sadari.charts.theme import (
     DATA,
     DOWN,
@@ -107,7 +107,7 @@ def confusion(brush: Brush) -> alt.TopLevelMixin:
         ink=["#ffffff" if part > 0.62 else INK for part in share],
         word=[f"{rows:,}" if rows else "" for rows in flat],
     )
-    top = named_axis(labels, orient="top", labelAngle=-45 if widest > cell - 4 else 0)
+    top = top_axis(classes, cell)
     x = alt.X("col:O", title=brush.label("matrix"), axis=top, scale=alt.Scale(padding=0))
     y = alt.Y("row:O", title=brush.label("recall"), axis=named_axis(labels), scale=alt.Scale(padding=0))
     cells = (

@@ -28,7 +28,7 @@ TEXTS = {
         "색: 모델의 답, 덜 확신할수록 옅습니다. {rest}. 점: {part} 데이터 {rows}행, 색은 실제 클래스.",
     ),
     "others": (
-        "the other {others} features at their median or most frequent value",
+        "the other features ({others}) at their median or most frequent value",
         "나머지 특성 {others}개는 중앙값이나 최빈값",
     ),
     "both": ("the run uses no other features", "다른 특성은 없습니다"),

@@ -46,12 +46,12 @@ TEXTS = {
         "{feature} 값을 따라가면 모든 단의 곡선이 같습니다",
     ),
     "caption": (
-        "Lines: the {what}, the other {others} features at their median or most frequent value. "
+        "Lines: the {what}, the other features ({others}) at their median or most frequent value. "
         "{average}{data}",
         "선: 나머지 특성 {others}개를 중앙값이나 최빈값에 둔 {what}. {average}{data}",
     ),
     "caption bars": (
-        "Bars: the {what}, the other {others} features at their median or most frequent value. Marks: "
+        "Bars: the {what}, the other features ({others}) at their median or most frequent value. Marks: "
         "{part} rows.",
         "막대: 나머지 특성 {others}개를 중앙값이나 최빈값에 둔 {what}. 표시: {part} 데이터.",
     ),
@@ -71,6 +71,16 @@ TEXTS = {
         "곡선이 직선에서 벗어난 정도는 {bends}입니다. 직선은 조금도 휘지 못하니, 휜 만큼이 더 높은 단이 배운 "
         "것입니다. "
         "점이 곡선에서 떨어져 있는 것은 나머지 특성도 저마다 다르기 때문입니다.",
+    ),
+    "date": (
+        "A date is read as a day count and as turns of the year and of the week, so that even a line may "
+        "wave along it: "
+        "{gap} between the highest and the lowest day ({rung}). Points lie off the curves because their "
+        "other features "
+        "differ too.",
+        "날짜는 지난 날수와 함께 한 해와 한 주의 바퀴로도 읽으므로 직선 단도 물결칠 수 있습니다. 가장 높은 "
+        "날과 낮은 날의 "
+        "차이는 {gap}입니다({rung}). 점이 곡선에서 떨어져 있는 것은 나머지 특성도 저마다 다르기 때문입니다.",
     ),
     "steep": (
         "{feature} decides most where the curve is steepest, near {place} ({rung}); where it is flat, other "
@@ -146,7 +156,7 @@ def curve(
         "rungs": [run.rung for run in runs],
         "still": still,
         "part": part,
-        "bends": _bends(x, curves) if column.kind in ("number", "date") else [],
+        "bends": _bends(x, curves) if column.kind == "number" else [],
     }
     labels = {
         "x": (name, name),
@@ -277,6 +287,8 @@ def _words(arrays: dict[str, np.ndarray], facts: dict[str, Any], what: Said) -> 
         return title, say(TEXTS, "steps", **values)
     if np.ptp(last) <= tiny:
         return title, say(TEXTS, "level", **values)
+    if facts["kind"] == "date":
+        return title, say(TEXTS, "date", **{**values, "gap": shown(np.ptp(last))})
     if facts["of"] is not None:
         steepest = int(np.abs(np.diff(last)).argmax())
         return title, say(

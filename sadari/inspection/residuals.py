@@ -159,6 +159,6 @@ def _see(facts: dict[str, Any], band: np.ndarray, left: np.ndarray) -> tuple[str
     chance = 2 * 1.25 / np.sqrt(max(1, len(left) / len(band)))
     if bend / spread > max(0.5, chance):
         return say(TEXTS, "bent", **values)
-    if len(band) > 3 and widths.max() > 2.5 * widths.min():
+    if len(band) > 3 and widths.max() > 2 * widths.min():
         return say(TEXTS, "uneven", **values)
     return say(TEXTS, "even", **values)
