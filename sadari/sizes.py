@@ -173,7 +173,9 @@ def answer(
             next=above[0] if above else "", step=metric.show_gain(step.gain, lang) if step else ""
         )
         shown = {
-            name: metric.show_gain(v, lang) for name, v in (("gain", gain), ("low", low), ("high", high))
+            "gain": metric.show_gain(gain, lang),
+            "low": metric.show_gain(low, lang, unit=False),
+            "high": metric.show_gain(high, lang, unit=False),
         }
         sentences.append(
             TEXTS[key][column].format(rung=curve.rung, metric=metric.call(lang), rival=rival, **shown)

@@ -4,7 +4,10 @@ nothing is there.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from sadari.budget import Budget
 from sadari.errors import SadariError
 from sadari.metrics import METRICS, Resamples
 from sadari.verdict import Candidate, Verdict, check_worth, decide, rows_to_settle, rule
@@ -177,3 +181,24 @@ def test_five_equal_rungs_are_climbed_at_most_one_time_in_ten(rows: int) -> None
         rungs = _ladder((1.0,) * 5, rows, seed, validation=seen)
         climbed += decide(rungs, RMSE, resamples, rows=5 * rows).action == "climb"
     assert climbed / 200 <= 0.1
+
+
+def _benchmark() -> Any:
+    """benchmarks/verdict.py, which runs fifty seeds of the same."""
+    path = Path(__file__).parent.parent / "benchmarks" / "verdict.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_the_verdict", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("truth", ["noise", "linear", "product"])
+@pytest.mark.parametrize("task", ["regress", "classify"])
+def test_a_planted_truth_is_found(task: str, truth: str) -> None:
+    """One seed of the benchmark: a line stops at the line, a product climbs above it, noise stays on the
+    ground.
+    """
+    bench = _benchmark()
+    reached = bench.verdict(task, truth, seed=0, rows=600, budget=Budget(steps=600))
+    assert bench.answer(task, truth, reached) == "right"

@@ -167,14 +167,14 @@ def climb(
         fitted = fit_all(orders, jobs, stages, watchers)
         stages.begin("judge")
         judged = fit_judge(prepared, folder, limit, seed)
-        scores = Scores(prepared, fitted, judged, measure, seed)
+        scores = Scores(prepared, fitted, measure, seed)
         verdict = scores.decide(worth)
         stages.begin("sizes")
         sizes = scores.sizes(verdict, folder)
         content = {
             "format": FORMAT,
             **describe(prepared, measure, worth),
-            "rungs": scores.entries(verdict),
+            "rungs": scores.entries(verdict, judged),
             "verdict": verdict.to_json(lang or default_lang()),
             "sizes": sizes,
             "notes": [note.to_json() for note in notes_on(prepared, measure)],

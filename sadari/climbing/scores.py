@@ -6,7 +6,7 @@ Validation scores choose the best rung, test rows give every number that is show
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +26,27 @@ from sadari.verdict import Candidate, Verdict, decide, rule
 SIZES = "sizes"
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a rung, or the judge, answered."""
-
-    name: str
-    validation: np.ndarray
-    """Predictions in the target's own units (N,), or probabilities (N, K)."""
-    test: np.ndarray
-
-
 class Scores:
     """Everybody's answers, the metric on them, and the resamples that all of them share."""
 
-    def __init__(
-        self, prepared: Prepared, fitted: Sequence[Fitted], judged: Judged, metric: Metric, seed: int
-    ) -> None:
-        self.prepared, self.fitted, self.judged, self.metric = prepared, fitted, judged, metric
-        self.validation_targets = own_targets(prepared, prepared.validation)
+    def __init__(self, prepared: Prepared, fitted: Sequence[Fitted], metric: Metric, seed: int) -> None:
+        self.prepared, self.fitted, self.metric = prepared, fitted, metric
         self.targets = own_targets(prepared, prepared.test)
         self.resamples = Resamples(len(self.targets), seed=seed)
-        self.answers = [
-            Answers(
-                each.run.rung,
-                each.run.predictions(prepared.validation.features),
-                each.run.predictions(prepared.test.features),
-            )
-            for each in fitted
-        ]
-        self.answers.append(Answers(JUDGE, judged.validation, judged.test))
-        self.contributions = {
-            each.name: metric.contributions(each.test, self.targets) for each in self.answers
-        }
-        self.validations = {
-            each.name: metric.score(each.validation, self.validation_targets) for each in self.answers
-        }
+        self.contributions: dict[str, np.ndarray] = {}
+        self.validations: dict[str, float] = {}
+        self.beside: dict[str, float] = {}
+        for each in fitted:
+            parts = (prepared.validation.features, prepared.test.features)
+            self.add(each.run.rung, *map(each.run.predictions, parts))
+
+    def add(self, name: str, validation: np.ndarray, test: np.ndarray) -> None:
+        """Score one's answers: numbers in the target's own units (N,), or probabilities (N, K)."""
+        self.validations[name] = self.metric.score(
+            validation, own_targets(self.prepared, self.prepared.validation)
+        )
+        self.contributions[name] = self.metric.contributions(test, self.targets)
+        self.beside[name] = beside(self.metric).score(test, self.targets)
 
     def decide(self, worth: float | None) -> Verdict:
         """The verdict over the rungs; the judge has no part in it."""
@@ -71,9 +57,10 @@ class Scores:
         rows = sum(len(getattr(self.prepared.split, part)) for part in ("train", "validation", "test"))
         return decide(candidates, self.metric, self.resamples, rows=rows, worth=worth)
 
-    def entries(self, verdict: Verdict) -> list[dict[str, Any]]:
+    def entries(self, verdict: Verdict, judged: Judged) -> list[dict[str, Any]]:
         """One entry a rung for climb.json, bottom to top, and the judge's."""
         best = verdict.best
+        self.add(JUDGE, judged.validation, judged.test)
         features = self.prepared.validation.features
         prices = [price(each.run, features, each.peak_memory) for each in self.fitted]
         found = []
@@ -83,8 +70,8 @@ class Scores:
             facts = {name: each.run.result.get(name) for name in ("solved", "steps", "stopped")}
             said = [note.to_json() for note in each.run.notes if note not in self.prepared.notes]
             found.append({**entry, "run": each.run.rung, **facts, "tuned": each.tuned, "notes": said})
-        outside = self._entry(JUDGE, self.judged.price, None, best)
-        apart = {"from_answer": self._against(JUDGE, verdict.rung), "trees": self.judged.trees}
+        outside = self._entry(JUDGE, judged.price, None, best)
+        apart = {"from_answer": self._against(JUDGE, verdict.rung), "trees": judged.trees}
         return [*found, {**outside, **apart, "run": None, "outside": True}]
 
     def _against(self, name: str, other: str | None) -> dict[str, Any] | None:
@@ -97,8 +84,6 @@ class Scores:
     def _entry(self, name: str, costs: Price, below: str | None, best: str) -> dict[str, Any]:
         mine = self.contributions[name]
         interval = bootstrap(self.metric, mine, self.resamples)
-        second = beside(self.metric)
-        test = next(each.test for each in self.answers if each.name == name)
 
         return {
             "name": name,
@@ -106,7 +91,7 @@ class Scores:
             "low": interval.low,
             "high": interval.high,
             "validation": self.validations[name],
-            "beside": second.score(test, self.targets),
+            "beside": self.beside[name],
             "from_below": self._against(name, below),
             "from_best": self._against(name, best),
             **asdict(costs),

@@ -16,9 +16,9 @@ from typing import Any
 from sadari.report.html import tag
 from sadari.report.words import Words, micro, ticks
 
-WIDTH, HEIGHT = 400, 270
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 40
-NAMES = 92  # room at the right for the rungs' names
+WIDTH, HEIGHT = 340, 240  # a telephone's width, so that letters keep their size there
+LEFT, RIGHT, TOP, BOTTOM = 48, 8, 12, 40
+NAMES = 124  # room at the right for the rungs' names
 APART = 15  # least distance of two of them
 COLOURS = ("var(--dot)", "var(--other)")
 
@@ -52,18 +52,18 @@ def price_picture(content: Mapping[str, Any], words: Words) -> str:
     first, last = math.floor(min(times)), math.ceil(max(times) + 1e-9)
     across = Scale(10.0**first, 10.0**last, LEFT + 12, WIDTH - RIGHT - NAMES, log=True)
     upward = _upward([rung["score"] for rung in rungs], words)
-    parts = _score_grid(upward, words)
+    parts = _score_grid(upward, words, WIDTH - RIGHT - NAMES + 12)
     for power in range(first, last + 1):
         parts.append(_text(across(10.0**power), HEIGHT - BOTTOM + 16, f"{10.0**power:g}", "middle"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, words("price axis"), "middle"))
+    parts.append(_text(LEFT, HEIGHT - 6, words("price axis"), "start"))
     places = [(across(rung["microseconds_per_example"]), upward(rung["score"])) for rung in rungs]
     for rung, (x, y), label in zip(rungs, places, _apart([y for _, y in places]), strict=True):
         chosen = rung["name"] == answer
         colour = "var(--dot)" if chosen else "var(--mute)"
         parts.append(_dot(x, y, 7 if chosen else 5, colour, hollow=rung["outside"]))
-        if abs(label - y) > APART / 2:
-            parts.append(f'<path class="grid" d="M{x:.1f} {y:.1f}L{x + 10:.1f} {label:.1f}"/>')
-        parts.append(_text(x + 12, label + 4, escape(rung["name"]), "start", "label"))
+        column = WIDTH - RIGHT - NAMES + 18  # names stand in one column, where no dot is
+        parts.append(f'<path class="lead" d="M{x + 8:.1f} {y:.1f}L{column - 4} {label:.1f}"/>')
+        parts.append(_text(column, label + 4, escape(rung["name"]), "start", "label"))
     said = [
         f"{escape(rung['name'])}: {micro(rung['microseconds_per_example'])}, {words.score(rung['score'])}"
         for rung in rungs
@@ -75,12 +75,12 @@ def sizes_picture(content: Mapping[str, Any], words: Words) -> str:
     """Score (up is better) against training rows on a log scale, a line a rung with its intervals."""
     curves = content["sizes"]["curves"]
     rows = sorted({count for curve in curves for count in curve["rows"]})
-    across = Scale(rows[0], rows[-1], LEFT + 22, WIDTH - RIGHT - NAMES, log=True)
+    across = Scale(rows[0], rows[-1], LEFT + 18, WIDTH - RIGHT - 76, log=True)
     upward = _upward([value for curve in curves for key in ("low", "high") for value in curve[key]], words)
     parts = _score_grid(upward, words)
     for count in rows:
         parts.append(_text(across(count), HEIGHT - BOTTOM + 16, f"{count:,}", "middle"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, words("sizes axis"), "middle"))
+    parts.append(_text(LEFT, HEIGHT - 6, words("sizes axis"), "start"))
     labels = _apart([upward(curve["score"][-1]) for curve in curves])
     said = []
     for number, (curve, label) in enumerate(zip(curves, labels, strict=True)):
@@ -111,13 +111,13 @@ def _upward(scores: Sequence[float], words: Words) -> Scale:
     return Scale(low - edge, high + edge, start, end)
 
 
-def _score_grid(upward: Scale, words: Words) -> list[str]:
+def _score_grid(upward: Scale, words: Words, right: float = WIDTH - RIGHT) -> list[str]:
     """Horizontal lines at round scores."""
     parts = []
     for value in ticks(upward.low, upward.high):
         y = upward(value)
         shown = f"{100 * value:.10g}%" if words.metric.shares else f"{value:,.10g}"
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
         parts.append(_text(LEFT - 7, y + 4, shown, "end"))
     return parts
 

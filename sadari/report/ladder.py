@@ -73,12 +73,11 @@ def _step(rung: Mapping[str, Any], answer: Mapping[str, Any], track: Track, word
         tag("i", cls="bar", style=f"left:{left:.2f}%;width:{right - left:.2f}%"),
         tag("i", cls="dot", style=f"left:{track(rung['score']):.2f}%"),
     )
-    span = words("interval", low=words.score(rung["low"]), high=words.score(rung["high"]))
     return tag(
         "li",
         tag("div", tag("b", escape(rung["name"]), pill(rung, answer["name"], words)), cls="plank"),
         tag("div", *marks, cls="track", aria_hidden="true"),  # the score beside it says the same in text
-        tag("div", words.score(rung["score"]), tag("small", span), cls="score"),
+        tag("div", words.score(rung["score"]), tag("small", words.span(rung)), cls="score"),
         cls="step chosen" if rung is answer else "step outside" if rung["outside"] else "step",
     )
 

@@ -86,7 +86,7 @@ tr.outside th { font-weight: 400; color: var(--soft) }
 
 REST = """
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 18px;
-  margin: 18px 0 }
+  margin: 18px 0; align-items: start }
 figure { margin: 0; padding: 16px 16px 14px; background: var(--card); border: 1px solid var(--line);
   border-radius: 12px; min-width: 0 }
 figure h3 { margin: 0 0 4px; line-height: 1.4 }
@@ -98,6 +98,7 @@ figcaption { margin-top: 8px; line-height: 1.5 }
 svg.own text { font-family: inherit; fill: var(--soft); font-size: 12px }
 svg.own .label { fill: var(--ink); font-size: 12.5px }
 svg.own .grid { stroke: var(--line) }
+svg.own .lead { stroke: var(--mute); stroke-width: .7; opacity: .6 }
 ul.notes { list-style: none; padding: 0; margin: 10px 0 }
 ul.notes li { padding: 8px 12px; border-left: 4px solid var(--line); background: var(--card); margin: 8px 0;
   border-radius: 0 8px 8px 0; overflow-wrap: anywhere }

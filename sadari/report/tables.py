@@ -34,9 +34,8 @@ def scores(content: Mapping[str, Any], words: Words) -> str:
     ]
     rows = {}
     for rung in reversed(content["rungs"]):
-        span = words("interval", low=words.score(rung["low"]), high=words.score(rung["high"]))
         rows[rung["name"]] = [
-            words.score(rung["score"]) + tag("small", span),
+            words.score(rung["score"]) + tag("small", words.span(rung)),
             second.score(rung["beside"]),
             _paired(rung["from_below"], words),
             words("is best") if rung["name"] == best else _paired(rung["from_best"], words),

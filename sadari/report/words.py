@@ -184,6 +184,11 @@ class Words:
         negative = shown.startswith("-") and any(digit in shown for digit in "123456789")
         return shown.replace("-", "−" if negative else "")  # no minus before nothing
 
+    def span(self, interval: Mapping[str, Any]) -> str:
+        """An interval of scores, the sign for per cent left to the score beside it."""
+        low, high = (self.score(interval[key]).removesuffix("%") for key in ("low", "high"))
+        return self("interval", low=low, high=high)
+
     def gain(self, value: float, unit: bool = False) -> str:
         shown = 100 * value if self.metric.shares else value
         decimals = 1 if self.metric.shares else self.decimals
