@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any, Literal
 
 import polars as pl
@@ -36,6 +37,8 @@ class ColumnSpec:
     """One more feature for every other category; without it an unseen category is zero in all features."""
     clock: bool = False
     """The date has a time of day."""
+    written: str = ""
+    """The reading of text in training where others might fit (`%d/%m/%Y`, `decimal comma`): tried first."""
 
     @property
     def features(self) -> list[str]:
@@ -50,6 +53,11 @@ class ColumnSpec:
             return [f"{self.name}: days", *sides, *gap]
         return [self.name, *gap]
 
+    @property
+    def reading(self) -> readings.Reading | None:
+        """The reading that `written` names."""
+        return readings.KNOWN.get(self.written)
+
     def values(self, dtype: pl.DataType) -> pl.Expr | None:
         """The raw column as float64 (number, boolean, days since 1970) or text (category).
 
@@ -59,17 +67,27 @@ class ColumnSpec:
         column = pl.col(self.name)
         if self.kind == "category":
             return as_text(column, dtype)
+        if dtype == pl.String:
+            column, dtype = self.read(), pl.Datetime("us") if self.kind == "date" else pl.Float64()
         if self.kind == "date":
             return as_days(column, dtype)
-        if self.kind == "boolean" and dtype == pl.String:
-            column, dtype = readings.boolean(column), pl.Float64()
         return as_number(column, dtype)
+
+    def read(self) -> pl.Expr:
+        """A column of text as float64 (number, boolean) or a UTC datetime (date); null where it is none."""
+        text = pl.col(self.name)
+        if self.kind == "boolean":
+            return readings.boolean(text).cast(pl.Float64)
+        ways = [readings.date(text) if self.kind == "date" else readings.number(text)]
+        if self.reading:
+            ways.insert(
+                0, self.reading.read(text).cast(pl.Datetime("us") if self.kind == "date" else pl.Float64)
+            )
+        return pl.coalesce(ways)
 
     def unread(self) -> pl.Expr:
         """Whether a cell of text says neither a value of this column's kind nor that it is missing."""
-        column = pl.col(self.name)
-        read = {"number": readings.number, "boolean": readings.boolean, "date": readings.date}[self.kind]
-        return readings.trimmed(column).is_not_null() & read(column).is_null()
+        return readings.trimmed(pl.col(self.name)).is_not_null() & self.read().is_null()
 
     def encode(self, dtype: pl.DataType) -> list[pl.Expr]:
         """Float32 features in the order of `features`; for a category its Int32 place among them, or null."""
@@ -100,7 +118,15 @@ class ColumnSpec:
         known = {field.name for field in fields(cls)}
         if unknown := set(content) - known:
             raise ValueError(f"a column has {', '.join(sorted(unknown))}")
+        if content.get("written") and content["written"] not in readings.KNOWN:
+            raise ValueError(f"no reading is called {content['written']}")
         return cls(**{**content, "categories": tuple(content.get("categories", ()))})
+
+
+@cache
+def readable(kind: Kind, dtype: pl.DataType) -> bool:
+    """Whether a column of this type can hold what `kind` is."""
+    return ColumnSpec("", kind).values(dtype) is not None
 
 
 def as_number(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:

@@ -225,7 +225,7 @@ def _rows(text: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _separator(path: Path, head: bytes) -> str:
-    """The separator that cuts the first lines into as many fields as the header; else a comma, or a tab for .tsv."""
+    """The separator that cuts the first lines into as many fields as the header; else a comma or a tab."""
     text = head.decode("utf-8-sig", errors="ignore")
     whole = text[: text.rfind("\n") + 1] if len(head) == _HEAD else text
     usual = "\t" if ".tsv" in path.name.lower() else ","

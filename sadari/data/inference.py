@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from sadari.data import delimited, readings
 from sadari.data.delimited import Delimited
-from sadari.data.readings import COMMA, READINGS, TEXT, Reading
+from sadari.data.readings import READINGS, TEXT, Reading
 from sadari.errors import SadariError
 from sadari.lang import Note
 
@@ -33,10 +34,21 @@ _SAMPLE = 1000
 _LOOKED = 100
 
 
-def read_text(
-    file: Delimited, streamed: bool, types: Mapping[str, pl.DataType]
-) -> tuple[pl.LazyFrame, dict[str, pl.DataType], int, tuple[Note, ...]]:
-    """The rows as a typed frame (in memory unless `streamed`), its schema, its length, and what was odd.
+@dataclass(frozen=True)
+class Typed:
+    """The rows of a file of text, typed."""
+
+    frame: pl.LazyFrame
+    """In file order; in memory unless it is streamed."""
+    rows: int
+    readings: dict[str, Reading]
+    """How each column is written."""
+    notes: tuple[Note, ...]
+    """What was odd."""
+
+
+def read_text(file: Delimited, streamed: bool, types: Mapping[str, pl.DataType]) -> Typed:
+    """Find each column's reading, and read them.
 
     A column that is String in `types` stays as it is written. One pass over the rows, two if the sample
     misled. Raises SadariError for rows of uneven length and for a quote that is not closed, naming the line.
@@ -68,14 +80,14 @@ def read_text(
         raise SadariError(f"{file.path} has a line of column names and no rows below it; a table needs rows")
     frame = frame.head(rows) if file.blank else frame
     notes = (*_strays(raw, sample, chosen), *_month_first(raw, sample, chosen))
-    return frame, {name: reading.dtype for name, reading in chosen.items()}, rows, notes
+    return Typed(frame, rows, chosen, notes)
 
 
 def _offered(
     sample: pl.DataFrame, file: Delimited, types: Mapping[str, pl.DataType]
 ) -> dict[str, list[Reading]]:
-    """For each column the readings that a sample of its cells looks like, in order of preference; text is last."""
-    known = [*READINGS, *[COMMA] * (file.separator == ";")]
+    """For each column the readings that a sample of its cells looks like, by preference; text is the last."""
+    known = readings.in_order(comma=file.separator == ";")
     offered = {}
     for name, cells in sample.head(_LOOKED).to_dict(as_series=False).items():
         there = [cell.strip() for cell in cells if cell is not None and cell.strip() not in readings.MISSING]

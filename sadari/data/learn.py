@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -155,7 +156,9 @@ class Learner:
         *,
         drop: Sequence[str] = (),
         log_target: bool = False,
+        written: Mapping[str, str] | None = None,
     ) -> None:
+        self.written = written or {}
         self.target, self.task, self.log_target = target, task, log_target
         self.summaries = [
             Summary(name, dtype) for name, dtype in schema.items() if name not in (target, *drop)
@@ -202,7 +205,7 @@ class Learner:
             if column and same != summary.name:
                 column, found = None, [Note.of(TEXTS, "duplicate", column=summary.name, other=same)]
             if column:
-                columns.append(column)
+                columns.append(replace(column, written=self.written.get(column.name, "")))
                 found += self._leak(summary)
             notes += found
         if not columns:
@@ -268,7 +271,7 @@ class Learner:
         r = summary.pair.correlation
         one_number = self.task == "regress" or len(self.classes) == 2
         if summary.kind == "number" and one_number and abs(r) > _LEAK and summary.pair.x.count >= _EVIDENCE:
-            return "leak, correlation", {"evidence": r}
+            return "leak, correlation", {"evidence": round(r, 6)}
         return None
 
     def _presence(self, summary: Summary) -> tuple[str, dict[str, float]] | None:
@@ -277,7 +280,7 @@ class Learner:
         if not (empty and there and self.y.deviation) or len(self.classes) > 2:
             return None
         r = (summary.missing_target / empty - self.y.mean) * float(np.sqrt(empty / there)) / self.y.deviation
-        return ("leak, gaps", {"evidence": r}) if abs(r) > _LEAK else None
+        return ("leak, gaps", {"evidence": round(r, 6)}) if abs(r) > _LEAK else None
 
     def _values(self, summary: Summary) -> tuple[str, dict[str, float]] | None:
         """How well the best guess for each different value does, where there are few of them."""
@@ -298,7 +301,7 @@ class Learner:
         rows, sums = counts["rows"].to_numpy(), counts["sum"].to_numpy()
         between = float(((sums / rows - y.mean) ** 2 * rows).sum())
         if y.count == known and between > _LEAK * y.second:
-            return "leak, variance", {"distinct": distinct, "evidence": min(1.0, between / y.second)}
+            return "leak, variance", {"distinct": distinct, "evidence": round(between / y.second, 6)}
         return None
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from sadari.data.learn import Learner
+from sadari.data.mapped import map_array
 from sadari.data.spec import TableSpec, target_values
 from sadari.data.split import Split, split_rows
 from sadari.data.table import Table, open_table
@@ -129,7 +130,7 @@ def prepare(
         part[rows] = number
     spec = _learn(table, part, target, task, drop, log_target)
     if table.streamed or 4 * table.rows * spec.width > memory:
-        train, validation, test = _encode_to_files(table, spec, split, part, cache or _scratch())
+        train, validation, test = _encode_to_files(table, spec, split, part, cache or _scratch(), memory)
     else:
         train, validation, test = _encode(table, spec, split)
     return Prepared(table, task, spec, split, train, validation, test, (*notes, *spec.notes))
@@ -193,7 +194,7 @@ def _split(table: Table, target: str, task: str, y: pl.Series, kept: np.ndarray,
         )
     if len(kept) < _LEAST:
         raise SadariError(
-            f"{table.name} has {len(kept)} rows with a target; at least {_LEAST} are needed, and hundreds to learn"
+            f"{table.name} has {len(kept)} rows with a target; {_LEAST} are the least, hundreds teach"
         )
     known = y.drop_nulls()
     distinct = known.n_unique()
@@ -229,7 +230,7 @@ def _batches(table: Table, part: np.ndarray) -> Iterator[tuple[pl.DataFrame, np.
 def _learn(
     table: Table, part: np.ndarray, target: str, task: str, drop: Sequence[str], log_target: bool
 ) -> TableSpec:
-    learner = Learner(table.schema, target, task, drop=drop, log_target=log_target)
+    learner = Learner(table.schema, target, task, drop=drop, log_target=log_target, written=table.written)
     for batch, here in _batches(table, part):
         learner.update(batch.filter(pl.Series(here == 0)))
     return learner.finish()
@@ -237,13 +238,14 @@ def _learn(
 
 def _encode(table: Table, spec: TableSpec, split: Split) -> list[Arrays]:
     """The three parts as arrays in memory."""
-    frame = table.frame.collect()
-    parts = [frame[rows] for rows in (split.train, split.validation, split.test)]
-    return [Arrays(spec.encode(rows), spec.encode_target(rows)) for rows in parts]
+    sizes = np.cumsum([len(split.train), len(split.validation)])
+    rows = table.frame.collect()[np.concatenate([split.train, split.validation, split.test])]
+    parts = zip(np.split(spec.encode(rows), sizes), np.split(spec.encode_target(rows), sizes), strict=True)
+    return [Arrays(features, targets) for features, targets in parts]
 
 
 def _encode_to_files(
-    table: Table, spec: TableSpec, split: Split, part: np.ndarray, cache: Path
+    table: Table, spec: TableSpec, split: Split, part: np.ndarray, cache: Path, memory: int
 ) -> list[Arrays]:
     """The three parts as arrays mapped from raw files, written batch by batch or found in the cache."""
     said = json.dumps([table.fingerprint, split.fingerprint, spec.to_json()], sort_keys=True)
@@ -264,9 +266,10 @@ def _encode_to_files(
     kind = np.float32 if spec.classes is None else np.int64
     arrays = []
     for name, rows in zip(_PARTS, (split.train, split.validation, split.test), strict=True):
-        # Copy-on-write: torch takes only writable arrays, and nothing that is written reaches the file.
-        features = np.memmap(folder / f"{name}.features", np.float32, "c", shape=(len(rows), spec.width))
-        arrays.append(Arrays(features, np.memmap(folder / f"{name}.targets", kind, "c", shape=(len(rows),))))
+        features = map_array(folder / f"{name}.features", np.float32, (len(rows), spec.width), memory // 2)
+        arrays.append(
+            Arrays(features, map_array(folder / f"{name}.targets", kind, (len(rows),), memory // 2))
+        )
     return arrays
 
 

@@ -61,6 +61,11 @@ class Reading:
     shape: re.Pattern[str]
     """What every cell looks like: a quick test, which most readings fail on a column's first cell."""
 
+    @property
+    def ambiguous(self) -> bool:
+        """Whether another reading may fit cells that this one reads."""
+        return self.dtype.is_temporal() or self.name in ("grouped number", "decimal comma")
+
     def may_fit(self, cells: Iterable[str]) -> bool:
         """Whether trimmed cells look as if this read them."""
         return all(map(self.shape.fullmatch, cells))
@@ -76,7 +81,7 @@ def number(text: pl.Expr) -> pl.Expr:
     """Text such as ` 12`, `1e-5`, `1,234.5` as float64; null where it is no number."""
     text = text.str.strip_chars()
     plain = text.cast(pl.Float64, strict=False)
-    grouped = pl.when(text.str.contains(r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$")).then(
+    grouped = pl.when(text.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$")).then(
         text.str.replace_all(",", "", literal=True)
     )
     return pl.coalesce(plain, grouped.cast(pl.Float64, strict=False))
@@ -130,7 +135,7 @@ def _shape(pattern: str) -> re.Pattern[str]:
 
 _WHOLE = re.compile(r"[+-]?\d+")
 _FRACTION = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?|[+-]?nan", re.IGNORECASE)
-_GROUPED = re.compile(r"[+-]?(\d{1,3}(,\d{3})+(\.\d+)?)|" + _FRACTION.pattern, re.IGNORECASE)
+_GROUPED = re.compile(r"[+-]?([1-9]\d{0,2}(,\d{3})+(\.\d+)?)|" + _FRACTION.pattern, re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 
 READINGS: tuple[Reading, ...] = (
@@ -146,3 +151,10 @@ READINGS: tuple[Reading, ...] = (
 )
 COMMA = Reading("decimal comma", pl.Float64(), decimal_comma, _COMMA)
 TEXT = Reading("text", pl.String(), trimmed, re.compile(r"(?s).*"))
+KNOWN = {reading.name: reading for reading in (*READINGS, COMMA)}
+
+
+def in_order(comma: bool) -> tuple[Reading, ...]:
+    """The readings in the order in which they are tried; with `comma`, `1,234` is 1.234 rather than 1234."""
+    at = next(place for place, reading in enumerate(READINGS) if reading.name == "grouped number")
+    return (*READINGS[:at], COMMA, *READINGS[at:]) if comma else READINGS

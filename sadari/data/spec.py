@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from sadari.data import readings
-from sadari.data.columns import ColumnSpec, as_number, as_text
+from sadari.data.columns import ColumnSpec, as_number, as_text, readable
 from sadari.errors import SadariError
 from sadari.lang import Note
 
@@ -90,7 +90,7 @@ class TableSpec:
         wrong = [
             f"{column.name} ({schema[column.name]}, trained on {column.kind})"
             for column in self.columns
-            if column.values(schema[column.name]) is None
+            if not readable(column.kind, schema[column.name])
         ]
         if wrong:
             raise SadariError(

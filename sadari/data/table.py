@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class Table:
     licence: str = ""
     official_test: int = 0
     """How many of the last rows are the data set's own test split."""
+    written: Mapping[str, str] = field(default_factory=dict)
+    """How columns of text are written whose cells could be read otherwise: the names of their readings."""
     notes: tuple[Note, ...] = ()
     """What was remarkable in reading it."""
 
@@ -145,8 +147,11 @@ def _open_parquet(path: Path, memory: int) -> Table:
 def _open_text(path: Path, memory: int, types: Mapping[str, pl.DataType]) -> Table:
     file = delimited.survey(path)
     streamed = file.bytes * _GROWTH > memory
-    frame, schema, rows, notes = read_text(file, streamed, types)
-    return Table(path.name, str(path.resolve()), frame, schema, rows, file.digest, streamed, notes=notes)
+    typed = read_text(file, streamed, types)
+    schema = {name: reading.dtype for name, reading in typed.readings.items()}
+    written = {name: reading.name for name, reading in typed.readings.items() if reading.ambiguous}
+    table = Table(path.name, str(path.resolve()), typed.frame, schema, typed.rows, file.digest, streamed)
+    return replace(table, written=written, notes=typed.notes)
 
 
 def _framed(frame: pl.DataFrame, name: str, memory: int) -> Table:

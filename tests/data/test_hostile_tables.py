@@ -1,4 +1,4 @@
-"""Malformed and hostile tables: each is read rightly, or refused in one line that says value, rule and remedy."""
+"""Malformed and hostile tables: each is read rightly, or refused in one line of value, rule and remedy."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[Callable[[], object], dict[str, Any], str]] = {
     "two rows": (
         text("a,y\n1,2\n3,5\n"),
         {},
-        "has 2 rows with a target; at least 5 are needed, and hundreds to learn",
+        "has 2 rows with a target; 5 are the least, hundreds teach",
     ),
     "one class": (
         text("a,y\n" + "1,k\n2,k\n" * 3),
@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[Callable[[], object], dict[str, Any], str]] = {
     "target mostly missing": (
         text("a,y\n1,1.5\n2,2.5\n3,\n4,\n"),
         {},
-        "has 2 rows with a target; at least 5",
+        "has 2 rows with a target; 5 are the least",
     ),
     "infinite target": (
         text("a,y\n1,1.5\n2,inf\n3,2\n"),

@@ -259,3 +259,17 @@ def test_choices_that_a_table_does_not_allow(options: dict[str, Any], match: str
     )
     with pytest.raises(SadariError, match=match):
         prepare(frame, **options)
+
+
+def test_rows_to_predict_are_read_as_the_training_rows_were_written() -> None:
+    """In training some days stand above 12, so they come first; of new rows alone that could not be seen."""
+    day = [date(2024, 1 + row % 12, 1 + row % 28) for row in range(60)]
+    lines = [f"{value:%d/%m/%Y};{row % 7},25{row % 10};{row / 3}" for row, value in enumerate(day)]
+    Path("rows.csv").write_text("day;x;y\n" + "\n".join(lines).replace(".", ","))
+    prepared = prepare("rows.csv", target="y")
+    when, x = prepared.spec.columns
+    assert (when.kind, when.written, x.written) == ("date", "%d/%m/%Y", "decimal comma")
+    assert when.reading is not None
+    as_text = pl.DataFrame({"day": ["02/01/2024"], "x": ["3,250"]})
+    as_values = pl.DataFrame({"day": [date(2024, 1, 2)], "x": [3.25]})
+    np.testing.assert_array_equal(prepared.spec.encode(as_text), prepared.spec.encode(as_values))

@@ -322,6 +322,7 @@ def test_targets_that_cannot_be_encoded() -> None:
         {},
         {"task": "regress"},
         {**learn(FRAME).to_json(), "columns": [{"name": "x", "shape": 1}]},
+        {**learn(FRAME).to_json(), "columns": [{"name": "x", "kind": "date", "written": "%Q"}]},
         {"columns": 3},
     ],
 )
