@@ -1,5 +1,4 @@
-"""A font that has Hangul, for charts as pictures: vl-convert draws with what it finds here and asks no
-network.
+"""A font that has Hangul, for charts as pictures: vl-convert draws with what it finds, offline.
 
 A page leaves the choice of font to the reader's browser; a PNG must bring its glyphs along. The pip package
 `pylopdf-fonts-ko` (a dependency: Noto Sans KR, SIL Open Font License, no code to run) comes first, so that a

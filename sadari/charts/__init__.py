@@ -1,5 +1,4 @@
-"""Charts: one drawing function a view, one theme, as picture, page and JSON; nothing is fetched, now or when
-it is read.
+"""Charts of views: one theme; as picture, page and JSON; nothing is fetched to draw or to read them.
 
 chart = draw(view, "ko")            an altair chart
 svg(chart)                          inline SVG with a text alternative, for a page

@@ -93,9 +93,7 @@ def top_axis(names: Sequence[str], cell: float) -> alt.Axis:
 
 
 def decades(low: float, high: float, most: int = 6) -> dict[str, Any]:
-    """Axis settings for a logarithmic scale: a line at each power of ten, or at every other where they are
-    many.
-    """
+    """Axis settings for a logarithmic scale: a line at each power of ten, or at some where they are many."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     step = max(1, math.ceil((last - first + 1) / most))
     powers = list(range(first, last + 1, step))
@@ -112,9 +110,7 @@ def decades(low: float, high: float, most: int = 6) -> dict[str, Any]:
 
 
 def _strings(labels: Sequence[str]) -> str:
-    """A list of strings in Vega's expression language, where only quotes, backslashes and line ends need
-    care.
-    """
+    """A list of strings in Vega's expression language; quotes, backslashes and line ends need care there."""
     safe = [
         label.replace("\\", "\\\\")
         .replace("'", "\\'")

@@ -30,8 +30,7 @@ DRAWINGS: dict[str, Callable[[Brush], alt.TopLevelMixin]] = {
 
 
 def draw(view: View, lang: Lang, width: int = WIDE, titled: bool = True) -> alt.TopLevelMixin:
-    """The chart of a view, `width` pixels wide; titled with finding and caption, or bare for a page that says
-    them itself.
+    """The chart of a view, `width` pixels wide; titled, or bare for a page that says its title itself.
 
     Raises SadariError for a view that no drawing is known for.
     """

@@ -199,9 +199,7 @@ def regions(brush: Brush) -> alt.TopLevelMixin:
 
 
 def learning_rate(brush: Brush) -> alt.TopLevelMixin:
-    """The loss against the rate, what ran away at the upper edge; for a line below it the two descents next
-    to the bound.
-    """
+    """The loss against the rate, runaways at the upper edge; below, if solved, two descents at the bound."""
     facts, rates = brush.view.facts, brush["rates"]
     tone = colour(facts["rung"])
     top = 2.0 * facts["start"]

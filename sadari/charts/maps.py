@@ -35,9 +35,7 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross"
 
 
 def picture(levels: np.ndarray, colours: Sequence[str]) -> str:
-    """Whole numbers (H, W), row 0 at the bottom, as a PNG of palette colours in a data URL: a map of 60,000
-    cells in 5 kB.
-    """
+    """Whole numbers (H, W), row 0 at the bottom, as a palette PNG in a data URL: 60,000 cells in 5 kB."""
     palette = b"".join(bytes.fromhex(tone[1:]) for tone in colours)
     height, width = levels.shape
     rows = np.concatenate(
@@ -114,9 +112,7 @@ def surface(brush: Brush) -> alt.TopLevelMixin:
 
 
 def _apart(x: np.ndarray, y: np.ndarray) -> list[int]:
-    """Points of a path that lie a hundredth of the picture or more behind the one kept before: dots that do
-    not merge.
-    """
+    """Points of a path each a hundredth of the picture or more behind the last: dots that do not merge."""
     kept = [0]
     for k in range(1, len(x)):
         if np.hypot(x[k] - x[kept[-1]], y[k] - y[kept[-1]]) >= 0.012:
@@ -177,9 +173,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def weights(brush: Brush) -> alt.TopLevelMixin:
-    """Bars, heaviest first: signed for a line, plain lengths for a network, a table of colours where there
-    are classes.
-    """
+    """Bars, heaviest first: signed for a line, lengths for a network; a table of colours for many classes."""
     facts = brush.view.facts
     labels = [shorten(name, 190 if brush.wide else 110) for name in facts["names"]]
     places = np.arange(len(labels))

@@ -29,9 +29,7 @@ TEXTS = {
 
 
 def tables(view: View, lang: Lang) -> str:
-    """Arrays of one length as one table; a matrix whose last length is theirs as more columns of it; others
-    by themselves.
-    """
+    """Arrays of one length as one table, with a matrix of that last length as more columns; others alone."""
     columns: dict[int, list[tuple[str, np.ndarray]]] = {}
     rest: list[str] = []
     for name, values in view.arrays.items():

@@ -90,8 +90,7 @@ def _joined(title: Any) -> str:
 
 
 def figure(view: View, lang: Lang) -> str:
-    """A view as a piece of a page: heading, the picture for wide and for narrow screens, what to see, and the
-    numbers.
+    """A view as a piece of a page: heading, picture for wide and narrow screens, what to see, the numbers.
 
     A page that holds it needs STYLE once.
     """

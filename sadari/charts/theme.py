@@ -1,6 +1,4 @@
-"""One look for all charts: colours that stay apart for colour-blind readers, a quiet light ground, text that
-fits its width.
-"""
+"""One look for all charts: colours apart for every eye, a quiet light ground, text that fits its width."""
 
 from __future__ import annotations
 
@@ -62,8 +60,10 @@ def class_colours(count: int) -> list[str]:
 
 
 def table(**columns: Iterable[Any]) -> alt.Data:
-    """Columns under names of ours as the data of a chart; NaN becomes a gap. Names of the user's never become
-    field names, since Vega reads dots and brackets in those as paths."""
+    """Columns under names of ours as the data of a chart; NaN becomes a gap.
+
+    Names of the user's never become field names, since Vega reads dots and brackets in those as paths.
+    """
     lists = {name: [_plain(value) for value in values] for name, values in columns.items()}
     rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
     return alt.Data(values=rows)
@@ -75,9 +75,7 @@ def _plain(value: Any) -> Any:
 
 
 def text_width(text: str, size: float) -> float:
-    """About how wide `text` is in pixels: one em for a Hangul syllable, a little over half of one for a Latin
-    letter.
-    """
+    """About how wide `text` is in pixels: an em a Hangul syllable, over half of one a Latin letter."""
     ems = 0.0
     for character in text:
         if unicodedata.east_asian_width(character) in "WF":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sadari.errors import SadariError
-from sadari.inspection.rows import Part, find_column, readable, sample, strongest, typical, vary
+from sadari.inspection.rows import PARTS, Part, find_column, readable, sample, strongest, typical, vary
 from sadari.inspection.view import View, say
 
 if TYPE_CHECKING:
@@ -47,15 +47,11 @@ TEXTS = {
         "휠 수 있습니다. 특성의 가중합만으로는 할 수 없는 일입니다",
     ),
     "none": ("is missing: nothing here changes the answer", "없습니다. 여기서는 무엇도 답을 바꾸지 못합니다"),
-    "train": ("training", "훈련"),
-    "validation": ("validation", "검증"),
-    "test": ("test", "시험"),
 }
 
 
 def boundary(run: Run, *, features: tuple[str, str] | None = None, part: Part = "train") -> View:
-    """The answer over a grid of two number features, else the two that move the answer most; the others
-    typical.
+    """The answer over a grid of two numbers, else the two that move it most; the other features typical.
 
     x, y (G,): the features in their own units; winner (G, G) int64: the answer at (y, x); sure (G, G): its
     probability; data_x, data_y (N,), data_class (N,): rows. facts["areas"]: each class's share of the
@@ -111,7 +107,7 @@ def boundary(run: Run, *, features: tuple[str, str] | None = None, part: Part = 
             "caption",
             rest=say(TEXTS, "others", others=others) if others else say(TEXTS, "both"),
             rows=len(shown),
-            part=tuple(TEXTS[part]),
+            part=PARTS[part],
         ),
         say(TEXTS, "see", answers=answers, shape=say(TEXTS, shape)),
         {

@@ -1,6 +1,4 @@
-"""Calibration: does 80% mean 80 %? Probability said against share that came true (Guo et al. 2017,
-1706.04599).
-"""
+"""Calibration: does 80% mean 80%? Probability said against share come true (Guo et al. 2017, 1706.04599)."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sadari.errors import SadariError
-from sadari.inspection.rows import Part, sample
+from sadari.inspection.rows import PARTS, Part, sample
 from sadari.inspection.view import Said, View, say
 
 if TYPE_CHECKING:
@@ -35,14 +33,14 @@ TEXTS = {
         " 막대: 행 수.",
     ),
     "over": (
-        "On the dashed line, 80% means 80%. Furthest below it: {said} was said and {was} came true "
-        "({rows} rows), too sure.{chance}",
-        "점선 위라면 80%는 정말 80%입니다. 점선에서 가장 먼 아래쪽: {said}라고 했지만 실제 {was} ({rows}행), "
-        "지나친 확신입니다.{chance}",
+        "On the dashed line, 80% means 80%. Furthest below it: {said} was said and {was} came true ({rows} "
+        "rows), too sure.{chance}",
+        "점선 위라면 80%는 정말 80%입니다. 점선에서 가장 먼 아래쪽: {said}라고 했지만 실제 {was} "
+        "({rows}행), 지나친 확신입니다.{chance}",
     ),
     "under": (
-        "On the dashed line, 80% means 80%. Furthest above it: {said} was said and {was} came true "
-        "({rows} rows), too timid.{chance}",
+        "On the dashed line, 80% means 80%. Furthest above it: {said} was said and {was} came true ({rows} "
+        "rows), too timid.{chance}",
         "점선 위라면 80%는 정말 80%입니다. 점선에서 가장 먼 위쪽: {said}라고 했지만 실제 {was} ({rows}행), "
         "지나치게 조심스럽습니다.{chance}",
     ),
@@ -58,9 +56,6 @@ TEXTS = {
     "said": ("probability said", "말한 확률"),
     "came": ("share that came true", "실제 비율"),
     "rows": ("rows", "행"),
-    "train": ("training", "훈련"),
-    "validation": ("validation", "검증"),
-    "test": ("test", "시험"),
 }
 
 
@@ -89,7 +84,7 @@ def calibration(run: Run, *, part: Part = "validation", bins: int = 10) -> View:
     error = float(np.average(np.abs(mean - came)[filled], weights=count[filled]))
     gap = np.where(filled, np.abs(mean - came) * np.sqrt(count), -1)  # a far group of two rows says little
     worst = int(gap.argmax())
-    names = {"of": classes[1] if binary else "", "rows": len(said), "part": tuple(TEXTS[part])}
+    names = {"of": classes[1] if binary else "", "rows": len(said), "part": PARTS[part]}
     caption = say(TEXTS, "binary" if binary else "top", **names)
     size = say(TEXTS, "size")
     chance: Said = ("", "")
@@ -121,9 +116,7 @@ def calibration(run: Run, *, part: Part = "validation", bins: int = 10) -> View:
 
 
 def reliability(said: np.ndarray, true: np.ndarray, edges: np.ndarray) -> dict[str, np.ndarray]:
-    """Means of `said` (N,) and `true` (N,) between `edges` (B + 1,), the last group with its upper edge: all
-    (B,).
-    """
+    """Means of `said` (N,) and `true` (N,) between `edges` (B + 1,), the uppermost included: all (B,)."""
     place = np.clip(np.searchsorted(edges, said, side="right") - 1, 0, len(edges) - 2)
     count = np.bincount(place, minlength=len(edges) - 1)
     with np.errstate(invalid="ignore"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sadari.inspection.rows import Part, sample
+from sadari.inspection.rows import PARTS, Part, sample
 from sadari.inspection.view import View, say
 
 if TYPE_CHECKING:
@@ -38,15 +38,11 @@ TEXTS = {
     ),
     "true": ("true class", "실제 클래스"),
     "answer": ("answer", "모델의 답"),
-    "train": ("training", "훈련"),
-    "validation": ("validation", "검증"),
-    "test": ("test", "시험"),
 }
 
 
 def confusion(run: Run, *, part: Part = "validation") -> View:
-    """matrix (K, K) int64: rows of true class i that were answered with class j; recall (K,): the share of i
-    that was found.
+    """matrix (K, K): rows of true class i answered with class j; recall (K,): the share of class i found.
 
     K is at most 20: of more classes, those with the most mistakes. facts["confused"]: the most confused pair.
     """
@@ -66,7 +62,7 @@ def confusion(run: Run, *, part: Part = "validation") -> View:
     off = full - np.diag(full.diagonal())
     one, other = np.unravel_index(off.argmax(), off.shape)
     worst, common = int(np.nanargmin(recall)), int(totals.argmax())
-    part_name = tuple(TEXTS[part])
+    part_name = PARTS[part]
     facts: dict[str, Any] = {
         "rung": run.rung,
         "classes": labels[shown].tolist(),

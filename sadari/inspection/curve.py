@@ -1,6 +1,4 @@
-"""Curve: the prediction along one feature, each rung over the data (partial dependence: Friedman 2001,
-section 8.2).
-"""
+"""Curve: the prediction along one feature, each rung over the data (Friedman 2001, section 8.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +9,18 @@ import numpy as np
 
 from sadari.errors import SadariError
 from sadari.inspection.calibration import wilson
-from sadari.inspection.rows import Part, Rows, find_column, readable, sample, spread, strongest, typical, vary
+from sadari.inspection.rows import (
+    PARTS,
+    Part,
+    Rows,
+    find_column,
+    readable,
+    sample,
+    spread,
+    strongest,
+    typical,
+    vary,
+)
 from sadari.inspection.view import Said, View, say
 from sadari.metrics import number
 
@@ -66,30 +75,25 @@ TEXTS = {
     ),
     "bend": (
         "How far each curve bends away from a straight line: {bends}. A line cannot bend at all; what "
-        "bends, a taller rung has "
-        "learnt. Points lie off the curves because their other features differ too.",
-        "곡선이 직선에서 벗어난 정도는 {bends}입니다. 직선은 조금도 휘지 못하니, 휜 만큼이 더 높은 단이 배운 "
-        "것입니다. "
-        "점이 곡선에서 떨어져 있는 것은 나머지 특성도 저마다 다르기 때문입니다.",
+        "bends, a taller rung has learnt. Points lie off the curves because their other features differ too.",
+        "곡선이 직선에서 벗어난 정도는 {bends}입니다. 직선은 조금도 휘지 못하니, 휜 만큼이 더 높은 단이 "
+        "배운 것입니다. 점이 곡선에서 떨어져 있는 것은 나머지 특성도 저마다 다르기 때문입니다.",
     ),
     "date": (
         "A date is read as a day count and as turns of the year and of the week, so that even a line may "
-        "wave along it: "
-        "{gap} between the highest and the lowest day ({rung}). Points lie off the curves because their "
-        "other features "
-        "differ too.",
+        "wave along it: {gap} between the highest and the lowest day ({rung}). Points lie off the curves "
+        "because their other features differ too.",
         "날짜는 지난 날수와 함께 한 해와 한 주의 바퀴로도 읽으므로 직선 단도 물결칠 수 있습니다. 가장 높은 "
-        "날과 낮은 날의 "
-        "차이는 {gap}입니다({rung}). 점이 곡선에서 떨어져 있는 것은 나머지 특성도 저마다 다르기 때문입니다.",
+        "날과 낮은 날의 차이는 {gap}입니다({rung}). 점이 곡선에서 떨어져 있는 것은 나머지 특성도 저마다 "
+        "다르기 때문입니다.",
     ),
     "steep": (
         "{feature} decides most where the curve is steepest, near {place} ({rung}); where it is flat, other "
-        "features decide. "
-        "The dots move along with everything that changes together with {feature}, the curve with {feature} "
-        "alone.",
+        "features decide. The dots move along with everything that changes together with {feature}, the "
+        "curve with {feature} alone.",
         "곡선이 가장 가파른 {place} 근처에서 {feature} 값이 가장 크게 작용합니다({rung}). 평평한 곳에서는 "
-        "다른 특성이 정합니다. "
-        "점에는 {feature} 값과 함께 변하는 모든 것이 들어 있고, 곡선에는 {feature} 하나만 들어 있습니다.",
+        "다른 특성이 정합니다. 점에는 {feature} 값과 함께 변하는 모든 것이 들어 있고, 곡선에는 {feature} "
+        "하나만 들어 있습니다.",
     ),
     "level": (
         "A level curve has not looked at {feature}. What the dots show along it is there to be learnt by a "
@@ -98,16 +102,12 @@ TEXTS = {
     ),
     "steps": (
         "Each bar is one value of {feature}; between the highest and the lowest lie {gap}. The marks show "
-        "the data themselves, "
-        "in which other features differ too.",
-        "막대 하나가 {feature} 값 하나이고, 가장 높은 값과 낮은 값의 차이는 {gap}입니다. "
-        "표시는 데이터 자체의 값이며 거기에서는 나머지 특성도 저마다 다릅니다.",
+        "the data themselves, in which other features differ too.",
+        "막대 하나가 {feature} 값 하나이고, 가장 높은 값과 낮은 값의 차이는 {gap}입니다. 표시는 데이터 "
+        "자체의 값이며 거기에서는 나머지 특성도 저마다 다릅니다.",
     ),
     "prediction": ("predicted {target}", "{target} 예측"),
     "probability": ("probability of {of}", "{of} 확률"),
-    "train": ("training", "훈련"),
-    "validation": ("validation", "검증"),
-    "test": ("test", "시험"),
 }
 GROUND = ("mean", "prior")  # level by nature: that the others part from them is no news
 
@@ -320,7 +320,7 @@ def _caption(
     values = {
         "what": what,
         "others": len(runs[-1].spec.columns) - 1,
-        "part": say(TEXTS, facts["part"]),
+        "part": PARTS[facts["part"]],
         "of": facts["of"],
     }
     if facts["kind"] in ("category", "boolean"):

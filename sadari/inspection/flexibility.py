@@ -1,6 +1,4 @@
-"""Flexibility: 1, 3, 10, 100 hidden units on the same data. The more units, the more flexible the curve
-(Prince 2023, ch. 3).
-"""
+"""Flexibility: 1, 3, 10, 100 hidden units on the same data; more units bend more (Prince 2023, ch. 3)."""
 
 from __future__ import annotations
 
@@ -54,15 +52,13 @@ TEXTS = {
         "Training loss goes {train} as units grow: more units, more flexible. On {rows} validation rows it "
         "goes {validation}: {best} does best, and what bends beyond that follows chance.",
         "유닛이 늘수록 훈련 손실은 {train}: 유닛이 많을수록 유연합니다. 검증 데이터 {rows}행에서는 "
-        "{validation}: {best}개일 때가 가장 좋고, 그보다 더 "
-        "휘는 것은 우연을 따라간 것입니다.",
+        "{validation}: {best}개일 때가 가장 좋고, 그보다 더 휘는 것은 우연을 따라간 것입니다.",
     ),
     "go on": (
         "Training loss goes {train} as units grow: more units, more flexible. On {rows} validation rows it "
         "goes {validation}: the most flexible still does best, so the bends are real.",
         "유닛이 늘수록 훈련 손실은 {train}: 유닛이 많을수록 유연합니다. 검증 데이터 {rows}행에서는 "
-        "{validation}: 가장 유연한 것이 여전히 가장 좋으니 휘어짐은 "
-        "진짜입니다.",
+        "{validation}: 가장 유연한 것이 여전히 가장 좋으니 휘어짐은 진짜입니다.",
     ),
     "prediction": ("predicted {target}", "{target} 예측"),
     "probability": ("probability of {of}", "{of} 확률"),
@@ -81,8 +77,7 @@ def flexibility(
     units: Sequence[int] = (1, 3, 10, 100),
     steps: int = STEPS,
 ) -> View:
-    """Train W shallow networks on one number `feature` of the run's data (else its strongest), alike but for
-    their width.
+    """Train W shallow networks on one number of the run's data, alike but for their width.
 
     units (W,), x (G,), y (W, G): predictions in the target's units or probabilities of class `of`;
     train_loss, validation_loss (W,): mean losses; pieces (W,): straight pieces over the whole line, where the

@@ -1,5 +1,4 @@
-"""Gradients: how much of it reaches each layer, in plain deep networks and in those with direct connections,
-at many depths.
+"""Gradients: how much reaches each layer, in plain deep networks and with direct connections, by depth.
 
 (Glorot & Bengio 2010 for the vanishing; He et al. 2015, 1512.03385, for the way out.)
 """
@@ -38,20 +37,18 @@ TEXTS = {
     ),
     "caption": (
         "Norm of the loss's gradient in each hidden layer, layer 1 nearest the input; {activation} networks "
-        "of {width} units a layer, geometric mean of {seeds} "
-        "first weights, on this run's data. Each line is one depth.",
+        "of {width} units a layer, geometric mean of {seeds} first weights, on this run's data. Each line "
+        "is one depth.",
         "은닉층마다 손실 기울기의 크기, 1층이 입력 쪽. 층마다 유닛 {width}개인 {activation} 신경망, 처음 "
-        "가중치 {seeds}가지의 기하평균, 이 실행의 데이터. "
-        "선 하나가 깊이 하나.",
+        "가중치 {seeds}가지의 기하평균, 이 실행의 데이터. 선 하나가 깊이 하나.",
     ),
     "see": (
         "From {few} to {depth} layers the first layer's gradient changes by a factor of {plain} in plain "
-        "networks and of {skip} with direct connections. "
-        "After {steps} steps at {depth} layers the training loss went from {start} to {plain_loss} and "
-        "{skip_loss}.",
+        "networks and of {skip} with direct connections. After {steps} steps at {depth} layers the training "
+        "loss went from {start} to {plain_loss} and {skip_loss}.",
         "{few}층에서 {depth}층으로 갈 때 첫 층의 기울기는 평범한 망에서 {plain}배, 직접 연결이 있으면 "
-        "{skip}배가 됩니다. "
-        "{depth}층에서 {steps}걸음 뒤 훈련 손실은 {start}에서 각각 {plain_loss}, {skip_loss}입니다.",
+        "{skip}배가 됩니다. {depth}층에서 {steps}걸음 뒤 훈련 손실은 {start}에서 각각 {plain_loss}, "
+        "{skip_loss}입니다.",
     ),
     "layer": ("hidden layer, from the input", "은닉층, 입력 쪽부터"),
     "norm": ("gradient norm", "기울기 크기"),
@@ -71,8 +68,7 @@ def gradients(
     width: int = WIDTH,
     activation: str | None = None,
 ) -> View:
-    """Train deep and deep-skip networks of A `depths` on the run's data and record the gradient's norm in
-    every layer.
+    """Train deep and deep-skip networks of A `depths` on the run's data and record every layer's gradient.
 
     depths (A,), steps (S,): the steps recorded, from the first to the last; deep, deep_skip (A, S, L):
     geometric means over the seeds, NaN beyond a network's own depth; deep_loss, deep_skip_loss (A, S): the

@@ -1,5 +1,4 @@
-"""Learning rate: the loss after some steps at each rate, and the rate at which descent can no longer land on
-the optimum.
+"""Learning rate: the loss after some steps at each rate, and where descent can no longer land.
 
 On a quadratic bowl a step of gradient descent multiplies the distance to the optimum, along each axis of the
 bowl, by 1 - rate * curvature. Beyond rate = 2 / (largest curvature) that factor is below -1: each step leaps
@@ -68,31 +67,27 @@ TEXTS = {
     "descent": ("gradient descent", "경사 하강"),
     "see line": (
         "λ is the largest curvature of the loss, {curvature}. At 0.99 of the bound {steps} steps end at "
-        "{below} (from {start}, "
-        "optimum {best}); at 1.01 of it at {above}: each step leaps over the optimum, further than the last.",
+        "{below} (from {start}, optimum {best}); at 1.01 of it at {above}: each step leaps over the "
+        "optimum, further than the last.",
         "λ는 손실의 가장 큰 곡률 {curvature}입니다. 한계의 0.99배로 {steps}걸음이면 {below}(처음 {start}, "
-        "최적 {best}), "
-        "1.01배로는 {above}: 걸음마다 최적점을 더 멀리 뛰어넘습니다.",
+        "최적 {best}), 1.01배로는 {above}: 걸음마다 최적점을 더 멀리 뛰어넘습니다.",
     ),
     "see logistic": (
-        "λ is the largest curvature at the optimum, {curvature}, its penalty counted in. Begun a hair beside "
-        "it, {steps} steps at "
-        "0.99 of the bound shrink the distance in loss {shrinks}-fold, at 1.01 of it they grow it "
-        "{grows}-fold. Away from the "
-        "optimum the loss curves otherwise, so that the upper curve need not turn at the bound.",
+        "λ is the largest curvature at the optimum, {curvature}, its penalty counted in. Begun a hair "
+        "beside it, {steps} steps at 0.99 of the bound shrink the distance in loss {shrinks}-fold, at 1.01 "
+        "of it they grow it {grows}-fold. Away from the optimum the loss curves otherwise, so that the "
+        "upper curve need not turn at the bound.",
         "λ는 최적점에서 벌점까지 넣은 손실의 가장 큰 곡률 {curvature}입니다. 최적점 바로 곁에서 "
-        "{steps}걸음을 걸으면 한계의 "
-        "0.99배로는 손실의 차이가 {shrinks}분의 1로 줄고, 1.01배로는 {grows}배로 늘어납니다. 최적점에서 먼 "
-        "곳은 휘어진 정도가 "
-        "다르므로 위쪽 곡선이 꼭 한계에서 꺾이지는 않습니다.",
+        "{steps}걸음을 걸으면 한계의 0.99배로는 손실의 차이가 {shrinks}분의 1로 줄고, 1.01배로는 "
+        "{grows}배로 늘어납니다. 최적점에서 먼 곳은 휘어진 정도가 다르므로 위쪽 곡선이 꼭 한계에서 꺾이지는 "
+        "않습니다.",
     ),
     "see network": (
         "Too small a rate hardly moves (left), too large a one leaps away (right). `--learning-rate 0` "
-        "would take {chosen}, "
-        "well below the best of these, since what is best for {steps} steps is too rough for thousands.",
+        "would take {chosen}, well below the best of these, since what is best for {steps} steps is too "
+        "rough for thousands.",
         "너무 작으면 거의 움직이지 못하고(왼쪽) 너무 크면 튀어 나갑니다(오른쪽). `--learning-rate 0` 이면 "
-        "{chosen} 선택: "
-        "{steps}걸음에 가장 좋은 값은 수천 걸음에는 거칠어서 그보다 훨씬 작게 잡습니다.",
+        "{chosen} 선택: {steps}걸음에 가장 좋은 값은 수천 걸음에는 거칠어서 그보다 훨씬 작게 잡습니다.",
     ),
     "rates": ("learning rate", "학습률"),
     "losses": ("training loss after {steps} steps", "{steps}걸음 뒤 훈련 손실"),

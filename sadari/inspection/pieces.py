@@ -1,5 +1,4 @@
-"""The straight pieces of a relu network along a line, found exactly: every bend is solved for, none is
-searched for.
+"""The straight pieces of a relu network along a line: every bend is solved for, none is searched for.
 
 Along x = start + t * direction each unit of the first layer is a line in t, which bends where it crosses
 zero. Between two neighbouring bends the layer hands up lines again, so the next layer's bends are zeros of
@@ -47,8 +46,7 @@ class Pieces:
 
 
 def pieces_along(model: Any, start: np.ndarray, direction: np.ndarray) -> Pieces:
-    """All pieces of a chain of dense layers (shallow, deep, deep-skip) along start + t * direction, both
-    (C,), t over all reals.
+    """All pieces of a chain of dense layers along start + t * direction, both (C,), t over all reals.
 
     Raises SadariError when the activation is curved, since a curve has no pieces to count.
     """

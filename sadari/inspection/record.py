@@ -1,6 +1,4 @@
-"""The recorder: a model called with one hands over its inner values by name, and computes exactly what it
-does without.
-"""
+"""The recorder: a model called with one hands over its inner values by name, and computes the same."""
 
 from __future__ import annotations
 

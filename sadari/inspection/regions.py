@@ -43,11 +43,11 @@ TEXTS = {
     ),
     "deep": (
         "{layers} layers of {width} units: each layer folds what the one below hands up, so up to ({width} "
-        "+ 1)^{layers} pieces, "
-        "where one layer of all {units} units could make {flat}. Training has used {pieces}.",
+        "+ 1)^{layers} pieces, where one layer of all {units} units could make {flat}. Training has used "
+        "{pieces}.",
         "유닛 {width}개짜리 {layers}층: 층마다 아래층을 다시 접어 최대 ({width} + 1)^{layers}조각이 "
-        "가능합니다. "
-        "유닛 {units}개를 한 층에 모으면 최대 {flat}조각입니다. 학습이 실제로 쓴 것은 {pieces}조각입니다.",
+        "가능합니다. 유닛 {units}개를 한 층에 모으면 최대 {flat}조각입니다. 학습이 실제로 쓴 것은 "
+        "{pieces}조각입니다.",
     ),
     "all bend": ("every unit bends", "모든 유닛이 꺾입니다"),
     "idle": (
@@ -66,8 +66,7 @@ TEXTS = {
 def regions(
     run: Run, *, feature: str | None = None, between: tuple[int, int] | None = None, of: str | None = None
 ) -> View:
-    """All linear pieces along a line, over the whole of it: `feature` with the others typical, or through two
-    rows `between`.
+    """All linear pieces along a whole line: `feature` with the others typical, or through rows `between`.
 
     breaks (M - 1,): where the network bends, in the feature's units or as a share of the way between the two
     rows; slopes (M,): the output's slope on each piece; x, y: the corners of the drawn part, exact and not
@@ -142,9 +141,7 @@ def regions(
 
 
 def _along(run: Run, rows: Rows, name: str, center: float) -> tuple[np.ndarray, np.ndarray]:
-    """Start (C,) where the feature is at its training mean and the others typical; one step is one standard
-    deviation.
-    """
+    """Start (C,) at the mean of the feature, the others typical; a step is one standard deviation."""
     still = typical(run.spec, rows)
     start = vary(run.spec, still, {name: np.array([center])})[0].astype(np.float64)
     step = np.zeros(len(start))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sadari.inspection.rows import Part, sample
+from sadari.inspection.rows import PARTS, Part, sample
 from sadari.inspection.view import View, say
 
 if TYPE_CHECKING:
@@ -23,10 +23,9 @@ TEXTS = {
     ),
     "caption": (
         "Up: target minus prediction, above 0 where the target is higher. Across: the prediction. {rows} "
-        "{part} rows; band: the "
-        "middle 80%, line: the median; ringed: the {worst} worst.",
-        "세로: 목표 − 예측, 0보다 위면 실제가 더 큽니다. 가로: 예측. {part} 데이터 {rows}행, 띠: 가운데 80%, "
-        "선: 중앙값, 고리: 가장 빗나간 {worst}행.",
+        "{part} rows; band: the middle 80%, line: the median; ringed: the {worst} worst.",
+        "세로: 목표 − 예측, 0보다 위면 실제가 더 큽니다. 가로: 예측. {part} 데이터 {rows}행, 띠: 가운데 "
+        "80%, 선: 중앙값, 고리: 가장 빗나간 {worst}행.",
     ),
     "spread": (
         "Across: target minus prediction; up: how many of {rows} {part} rows. Every row gets the same "
@@ -35,46 +34,37 @@ TEXTS = {
     ),
     "even": (
         "The median stays near 0 and the band about as wide everywhere ({narrow} to {wide}): what is left "
-        "shows no pattern along the "
-        "prediction. Worst: row {row}, {target} {value}, predicted {prediction}.",
+        "shows no pattern along the prediction. Worst: row {row}, {target} {value}, predicted {prediction}.",
         "중앙값이 줄곧 0 가까이 있고 띠의 폭도 비슷합니다({narrow}~{wide}). 남은 오차에 예측을 따라가는 "
-        "무늬가 없습니다. "
-        "가장 빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
+        "무늬가 없습니다. 가장 빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
     ),
     "bent": (
         "The median leaves 0 by up to {bend} ({share} of the residuals' spread): a pattern that the model "
-        "has not caught. "
-        "Worst: row {row}, {target} {value}, predicted {prediction}.",
-        "중앙값이 0에서 최대 {bend} 벗어납니다(오차 퍼짐의 {share}). 모델이 놓친 무늬가 있습니다. "
-        "가장 빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
+        "has not caught. Worst: row {row}, {target} {value}, predicted {prediction}.",
+        "중앙값이 0에서 최대 {bend} 벗어납니다(오차 퍼짐의 {share}). 모델이 놓친 무늬가 있습니다. 가장 "
+        "빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
     ),
     "uneven": (
         "The band is {narrow} wide at its narrowest and {wide} at its widest: some predictions are far less "
-        "certain than others. "
-        "Worst: row {row}, {target} {value}, predicted {prediction}.",
-        "띠의 폭이 {narrow}에서 {wide}까지 달라집니다. 어떤 예측은 다른 것보다 훨씬 덜 확실합니다. "
-        "가장 빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
+        "certain than others. Worst: row {row}, {target} {value}, predicted {prediction}.",
+        "띠의 폭이 {narrow}에서 {wide}까지 달라집니다. 어떤 예측은 다른 것보다 훨씬 덜 확실합니다. 가장 "
+        "빗나간 것은 {row}행: 실제 {value}, 예측 {prediction}.",
     ),
     "constant": (
         "One answer for every row, {prediction}: what is left over is as wide as the target itself "
-        "(standard deviation {spread}) and "
-        "averages {mean} here. Each rung above is worth what it takes off this width.",
+        "(standard deviation {spread}) and averages {mean} here. Each rung above is worth what it takes off "
+        "this width.",
         "모든 행에 같은 답 {prediction}: 남은 오차의 퍼짐은 목표 자체와 같고(표준편차 {spread}) 여기서 "
-        "평균은 {mean}입니다. "
-        "위의 단은 이 폭을 줄이는 만큼 값어치가 있습니다.",
+        "평균은 {mean}입니다. 위의 단은 이 폭을 줄이는 만큼 값어치가 있습니다.",
     ),
     "predicted": ("predicted {target}", "{target} 예측"),
     "order": ("row of the table", "표의 행 번호"),
     "residual": ("{target} minus prediction", "{target} − 예측"),
-    "train": ("training", "훈련"),
-    "validation": ("validation", "검증"),
-    "test": ("test", "시험"),
 }
 
 
 def residuals(run: Run, *, part: Part = "validation") -> View:
-    """prediction, residual, row (N,): residual = target - prediction in the target's units, row counted from
-    1.
+    """prediction, residual, row (N,): target - prediction in the target's units, rows counted from 1.
 
     bin_prediction, bin_low, bin_middle, bin_high (B,): the 10, 50 and 90% quantiles of the residuals in
     groups of rows of like prediction and equal size. facts["worst"]: the worst rows.
@@ -125,7 +115,7 @@ def residuals(run: Run, *, part: Part = "validation") -> View:
         large=float(np.quantile(size, 0.9)),
     )
     caption = say(
-        TEXTS, "spread" if constant else "caption", rows=len(left), part=tuple(TEXTS[part]), worst=len(worst)
+        TEXTS, "spread" if constant else "caption", rows=len(left), part=PARTS[part], worst=len(worst)
     )
     labels = {
         "residual": say(TEXTS, "residual", target=target),

@@ -1,6 +1,4 @@
-"""Rows to look at a model with: a sample of its data in raw form, the typical row, and rows in which one
-column varies.
-"""
+"""Rows to look at a model with: a sample in raw form, the typical row, rows in which one column varies."""
 
 from __future__ import annotations
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from sadari.runs import Run
 
 Part = Literal["train", "validation", "test"]
+PARTS = {"train": ("training", "훈련"), "validation": ("validation", "검증"), "test": ("test", "시험")}
 MOST_CATEGORIES = 12  # a chart with more bars than these is a wall
 TRIED = 40  # columns that a default choice looks at closely
 DAY = 86_400_000_000  # microseconds
@@ -45,7 +44,7 @@ def sample(run: Run, part: Part = "train", limit: int = 2000) -> Rows:
 
     Raises SadariError when the part has no such name, or the data has changed since the fit.
     """
-    if part not in ("train", "validation", "test"):
+    if part not in PARTS:
         raise SadariError(f"part {part!r} is no part of the split; choose train, validation or test")
     prepared = run.data()
     numbers = getattr(prepared.split, part)
@@ -87,9 +86,7 @@ def raw(column: ColumnSpec, values: np.ndarray) -> pl.Series:
 
 
 def spread(column: ColumnSpec, rows: Rows, points: int) -> np.ndarray:
-    """Values along a column: the commonest categories, every one of a few numbers, or `points` from its 1st
-    to 99th per cent.
-    """
+    """Values along a column: the commonest categories, or `points` from its 1st to its 99th per cent."""
     seen = readable(column, rows.frame).drop_nulls()
     if column.kind == "category":
         counts = seen.value_counts(sort=True, name="rows").sort(["rows", "value"], descending=[True, False])
@@ -109,9 +106,7 @@ def spread(column: ColumnSpec, rows: Rows, points: int) -> np.ndarray:
 
 
 def typical(spec: TableSpec, rows: Rows) -> dict[str, float | str]:
-    """One row's readable values: the median of each number or date, the most frequent of each category or
-    boolean.
-    """
+    """One row's readable values: medians of numbers and dates, the most frequent category or boolean."""
     found: dict[str, float | str] = {}
     for column in spec.columns:
         seen = readable(column, rows.frame).drop_nulls()
@@ -123,9 +118,7 @@ def typical(spec: TableSpec, rows: Rows) -> dict[str, float | str]:
 
 
 def vary(spec: TableSpec, still: dict[str, float | str], moving: dict[str, np.ndarray]) -> np.ndarray:
-    """Encoded rows (N, C) that hold every column still but the `moving` ones, each given by N readable
-    values.
-    """
+    """Encoded rows (N, C) that hold every column still but the `moving` ones, N readable values each."""
     count = len(next(iter(moving.values())))
     return spec.encode(
         pl.DataFrame(

@@ -1,5 +1,4 @@
-"""Surface: the loss over two weights, or over the plane in which training moved, with the path of descent
-over it.
+"""Surface: the loss over two weights, or the plane in which training moved, with the path of descent.
 
 For a network the plane is that of its own path (principal components of the weights on the way: Li et al.
 2018, 1712.09913).
@@ -41,25 +40,23 @@ TEXTS = {
         "{rung}: {steps}걸음 학습에 손실 {start} → {end}",
     ),
     "weights caption": (
-        "Colour: the training loss over two weights, all others as the run has them; darker is lower. "
-        "Dots: gradient descent from zero (ring), learning rate {rate}. Cross: the optimum, loss {best}.",
+        "Colour: the training loss over two weights, all others as the run has them; darker is lower. Dots: "
+        "gradient descent from zero (ring), learning rate {rate}. Cross: the optimum, loss {best}.",
         "색: 두 무게에 따른 훈련 손실, 짙을수록 낮습니다. 나머지 무게는 실행의 값 그대로. 점: 0(고리)에서 "
-        "출발한 경사 하강, 학습률 {rate}. 십자: 최적점, 손실 "
-        "{best}.",
+        "출발한 경사 하강, 학습률 {rate}. 십자: 최적점, 손실 {best}.",
     ),
     "path caption": (
         "Colour: the training loss over the plane of two directions among {parameters} weights in which "
-        "training moved most ({share} of its movement); darker is lower. "
-        "Dots: {optimizer} from the first weights (ring) to the last (cross).",
+        "training moved most ({share} of its movement); darker is lower. Dots: {optimizer} from the first "
+        "weights (ring) to the last (cross).",
         "색: 가중치 {parameters}개의 공간에서 가장 많이 움직인 두 방향의 평면(움직임의 {share}) 위의 훈련 "
-        "손실, 짙을수록 낮습니다. 점: 처음 가중치(고리)에서 "
-        "마지막(십자)까지 {optimizer} 경로.",
+        "손실, 짙을수록 낮습니다. 점: 처음 가중치(고리)에서 마지막(십자)까지 {optimizer} 경로.",
     ),
     "round": (
         "The bowl is {ratio} times as steep across as along: descent runs down its steep side first, then "
         "along the valley floor to the cross.",
-        "그릇은 가로지르는 쪽이 골짜기 쪽보다 {ratio}배 가파릅니다. 하강은 가파른 쪽을 먼저 내려간 뒤 골짜기 "
-        "바닥을 따라 십자로 갑니다.",
+        "그릇은 가로지르는 쪽이 골짜기 쪽보다 {ratio}배 가파릅니다. 하강은 가파른 쪽을 먼저 내려간 뒤 "
+        "골짜기 바닥을 따라 십자로 갑니다.",
     ),
     "drift": (
         "Half of the descent is done after {half} of {steps} steps; the rest is spent on the flat floor. "
@@ -98,9 +95,7 @@ def surface(run: Run, *, features: tuple[str, str] | None = None, steps: int = S
 
 
 class Bowl:
-    """The mean loss as a function of two weights of one output, the rest of a linear model held still; all in
-    float64.
-    """
+    """The mean loss as a function of two weights of one output, all others held still; in float64."""
 
     def __init__(self, run: Run, rows: Rows, output: int, pair: tuple[int, int]) -> None:
         model: Any = run.model
@@ -280,9 +275,7 @@ def _plane(run: Run, rows: Rows, steps: int) -> View:
 
 
 def _walk(run: Run, arrays: dict[str, Tensor], steps: int) -> tuple[Stack, Tensor, np.ndarray]:
-    """A fresh network trained as the run was: the stack it is in, its weights on the way (S, P) in float64,
-    and their losses (S,).
-    """
+    """A fresh network trained as the run was: its stack, weights on the way (S, P), losses (S,)."""
     fresh = build(run.rung, run.task.name, run.config["model"], run.spec.width, run.loss, run.config["seed"])
     stack = Stack.of([fresh])
     way = [stack.flat.detach()[0].double().clone()]
@@ -321,9 +314,7 @@ def _losses(
     across: np.ndarray,
     y: float,
 ) -> np.ndarray:
-    """The loss (G,) of G networks at once: the end's weights, moved by `across` along one direction and y
-    along the other.
-    """
+    """The loss (G,) of G networks at once, moved from `end` by `across` one way and y the other way."""
     row = Stack.of([copy.deepcopy(stack.models[0]) for _ in across])
     with torch.no_grad():
         row.flat.copy_(end + torch.from_numpy(across)[:, None] * plane[0] + y * plane[1])

@@ -1,6 +1,4 @@
-"""What every view returns: arrays and facts with the words that explain them. Charts draw it, reports show
-it, JSON keeps it.
-"""
+"""What every view returns: arrays and facts, with the words that explain them."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ Said = tuple[str, str]
 
 
 def say(texts: Texts, key: str, **values: Any) -> Said:
-    """The sentence `key` in both languages, numbers shortened to what a reader takes in; a value may be a
-    Said itself.
-    """
+    """The sentence `key` in both languages, its numbers shortened; a value may be a Said itself."""
 
     def filled(lang: Lang) -> str:
         return pick(texts, key, lang, **{name: _shown(value, lang) for name, value in values.items()})

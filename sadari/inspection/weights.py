@@ -1,6 +1,4 @@
-"""Weights: what each feature weighs. Features are standardised, so the numbers can be compared with each
-other.
-"""
+"""Weights: what each feature weighs; features are standardised, so that weights can be compared."""
 
 from __future__ import annotations
 
@@ -57,16 +55,14 @@ TEXTS = {
     "twins": (
         " {one} and {other} move together (correlation {correlation:.2f}), so their weights can trade "
         "against each other and should be read as one.",
-        " {one}, {other} 둘은 함께 움직여(상관 {correlation:.2f}) 무게를 서로 주고받을 수 있으니 하나로 묶어 "
-        "읽어야 합니다.",
+        " {one}, {other} 둘은 함께 움직여(상관 {correlation:.2f}) 무게를 서로 주고받을 수 있으니 하나로 "
+        "묶어 읽어야 합니다.",
     ),
     "see network": (
         "A long bar only says that the first layer takes the input in; what becomes of it, later layers "
-        "decide: look at the curve of {feature}. "
-        "{half} of {all} inputs carry half of all the weight.",
+        "decide: look at the curve of {feature}. {half} of {all} inputs carry half of all the weight.",
         "긴 막대는 첫 층이 그 입력을 받아들인다는 뜻일 뿐, 쓰임은 뒤의 층이 정합니다. {feature} 곡선을 "
-        "보십시오. 입력 {all}개 중 {half}개가 전체 무게의 절반을 "
-        "집니다.",
+        "보십시오. 입력 {all}개 중 {half}개가 전체 무게의 절반을 집니다.",
     ),
     "log-odds": ("log-odds of {of}", "{of} 로그 오즈"),
     "score": (
@@ -81,8 +77,7 @@ TWINS = 0.8  # correlation from which two weights are not told apart with ease
 
 
 def weights(run: Run, *, top: int = 20) -> View:
-    """What each of the C features weighs, the `top` heaviest first; facts["names"] are theirs, in the order
-    of the arrays.
+    """What each of the C features weighs, the `top` heaviest first, named in facts["names"].
 
     line: weight (F,) in the target's units; logistic: weight (F,), the log-odds of the second class, or (K,
     F) scores of K classes, centred over the classes; networks: length (F,) of the first layer's weights of an

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sadari.data.prepare import prepare
 from sadari.errors import SadariError
 from sadari.inspection import VIEWS, look, view_function, views_for
+from sadari.inspection.rows import sample
 from sadari.ladder import LADDERS
 from sadari.runs import Run
 
@@ -123,3 +125,17 @@ def test_the_parts_are_the_runs_own(fitted: Any) -> None:
     for part in ("train", "validation", "test"):
         rows = look(run, "residuals", part=part).arrays["row"]
         np.testing.assert_array_equal(rows - 1, getattr(split, part))
+
+
+def test_a_streamed_table_gives_the_same_rows(
+    fitted: Any, mixed_csv: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fitted("line", mixed_csv, target="price")
+    whole = sample(run, "validation", limit=20)
+    small = prepare(mixed_csv, target="price", memory=1000)
+    assert small.table.streamed
+    monkeypatch.setattr(Run, "data", lambda self: small)
+    streamed = sample(run, "validation", limit=20)
+    np.testing.assert_array_equal(streamed.numbers, whole.numbers)
+    np.testing.assert_array_equal(streamed.features, whole.features)
+    np.testing.assert_allclose(streamed.values, whole.values)
