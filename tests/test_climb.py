@@ -289,7 +289,7 @@ def test_an_unfinished_climb_says_how_to_go_on(
         SadariError, match=r"is unfinished; give its `sadari climb` command again and it goes on"
     ):
         Climb.load(copy)
-    with pytest.raises(SadariError, match="is not a climb: it has no climb.json"):
+    with pytest.raises(SadariError, match=r"is not a climb: it has no climb\.json"):
         Climb.load(tmp_path / "nowhere")
     shutil.rmtree(copy)
     shutil.copytree(made.path, copy)
