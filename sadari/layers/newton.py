@@ -165,7 +165,11 @@ class _Table:
             n = rows.stop - rows.start
             if len(buffer) < n:
                 buffer = np.empty((n, X.shape[1]), dtype)
-            yield rows, np.subtract(X[rows], self.centre, out=buffer[:n], casting="same_kind")
+            if self.moved:
+                np.subtract(X[rows], self.centre, out=buffer[:n], casting="same_kind")
+            else:
+                np.copyto(buffer[:n], X[rows], casting="same_kind")
+            yield rows, buffer[:n]
 
     def look(self, W: np.ndarray, second: bool) -> tuple[float, np.ndarray]:
         """Objective and gradient (O, D) at W; with `second` also second derivatives, inverted."""

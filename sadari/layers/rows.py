@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ Sums = tuple[np.ndarray, ...]
 
 BLOCK = 1 << 18  # float64 cells a block: 2 MB, near enough to the processor, and few calls a pass
 SHARED = 1 << 19  # cells from which a second thread earns its start
+BLAS_ALONE = 1 << 17  # multiply-adds below which BLAS takes one thread by itself
 
 
 def over_rows(visit: Callable[[Iterator[slice]], Sums], rows: int, width: int) -> Sums:
@@ -43,13 +44,13 @@ def over_rows(visit: Callable[[Iterator[slice]], Sums], rows: int, width: int) -
     return tuple(sum(sums[1:], start=sums[0]) for sums in zip(*answers, strict=True))
 
 
-def quiet_blas() -> AbstractContextManager[Any]:
-    """NumPy's BLAS on one thread while this context lasts; entering and leaving takes 5 microseconds.
+def quiet_blas(rows: int, width: int) -> AbstractContextManager[Any]:
+    """NumPy's BLAS on one thread while this context lasts, for products (width, rows) by (rows, width).
 
     On the blocks of a pass its own threads wait for each other longer than they work, and very long when
     another program has the second core.
     """
-    return _blas().limit(limits=1)
+    return nullcontext() if rows * width**2 < BLAS_ALONE else _blas().limit(limits=1)
 
 
 @cache

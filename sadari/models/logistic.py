@@ -82,7 +82,11 @@ class Logistic(nn.Module):
         SadariError when a feature is not finite.
         """
         penalty = self.config.penalty
-        with quiet_blas(), np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused
+        rows, columns = features.shape
+        with (
+            quiet_blas(rows, columns * loss.outputs),
+            np.errstate(invalid="ignore", over="ignore"),
+        ):  # is refused later
             answer = fit_logistic(features.numpy(), targets.numpy(), loss.outputs, penalty, loss.smoothing)
         self.linear.weight.copy_(torch.from_numpy(answer.weights))
         self.linear.bias.copy_(torch.from_numpy(answer.intercepts))

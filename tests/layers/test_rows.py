@@ -61,6 +61,6 @@ def test_quiet_blas_holds_numpy_to_one_thread_and_gives_it_back() -> None:
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
     before = threads()
-    with quiet_blas():
+    with quiet_blas(10_000, 100):
         assert set(threads()) == {1}
     assert threads() == before
