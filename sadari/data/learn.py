@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from sadari.data import readings
+from sadari.data import leaks, readings
 from sadari.data.columns import ColumnSpec
 from sadari.data.spec import TableSpec, target_values
 from sadari.data.summary import Moments, Summary
@@ -68,38 +68,6 @@ TEXTS = {
         "column `{column}`: infinite values ({count:,}) count as missing",
         "`{column}` 열의 무한대 값 {count:,}개는 빈 값으로 다룹니다",
     ),
-    "leak, correlation": (
-        "column `{column}` may be the answer in disguise: its correlation with `{target}` is {evidence:.5f}; "
-        "if it is not "
-        "known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 목표(`{target}`)와의 상관계수가 "
-        "{evidence:.5f}입니다. 예측할 때 알 수 없는 "
-        "값이라면 빼십시오: --drop '{column}'",
-    ),
-    "leak, classes": (
-        "column `{column}` may be the answer in disguise: its {distinct} values tell `{target}` in "
-        "{evidence:.2%} of rows; if "
-        "it is not known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 {evidence:.2%}의 행에서 "
-        "목표(`{target}`)를 말해 줍니다. "
-        "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
-    ),
-    "leak, variance": (
-        "column `{column}` may be the answer in disguise: its {distinct} values explain {evidence:.2%} of "
-        "the variance of "
-        "`{target}`; if it is not known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 목표(`{target}`) 분산의 "
-        "{evidence:.2%}를 설명합니다. "
-        "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
-    ),
-    "leak, gaps": (
-        "column `{column}` may be the answer in disguise: where it is empty tells `{target}` (correlation "
-        "{evidence:.5f}); if "
-        "it is not known when you predict, leave it out: --drop '{column}'",
-        "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 비어 있는지가 목표(`{target}`)를 말해 "
-        "줍니다(상관계수 {evidence:.5f}). "
-        "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
-    ),
     "skewed": (
         "target `{target}` is skewed (skewness {skewness:.1f}, after log1p {after:.1f}); try --log-target or "
         "--loss absolute",
@@ -134,8 +102,6 @@ TEXTS = {
 MOST_CATEGORIES = 64
 LEAST_SHARE = 0.001  # of the rows, for a category to have a feature of its own; two rows at least
 _KEPT_SHARE = 0.1  # of the rows: when the kept categories cover less, a column of text says next to nothing
-_LEAK = 0.999  # of a correlation, of the rows, of the variance
-_EVIDENCE = 20  # rows below which chance tells the target too
 _UNEQUAL = 0.75  # share of the largest class
 _SKEWED = 2.0  # an exponential distribution's skewness
 _GUESS = 5  # rows of a class
@@ -166,7 +132,8 @@ class Learner:
         self.rows = 0
         self.y, self.log_y = Moments(), Moments()
         self.classes: dict[str, int] = {}
-        """Rows of each class, in the order in which they were met."""
+        """Rows of each class."""
+        self.first = ""
 
     def update(self, batch: pl.DataFrame) -> None:
         """Take in rows of the table; those without a target are passed over."""
@@ -183,14 +150,15 @@ class Learner:
         self.rows += batch.height
 
     def _add_target(self, target: pl.Series) -> np.ndarray:
-        """The target in float64; where it is classes, whether it is the one that was met first."""
+        """The target in float64; where it is classes, whether it is that of the very first row."""
         if self.task == "regress":
             y = target.to_numpy().astype(np.float64)
             self.log_y.add(np.log1p(y[y > -1]))
         else:
-            for label, rows in target.value_counts(sort=True).iter_rows():
+            self.first = self.first or target[0]
+            for label, rows in target.value_counts().iter_rows():
                 self.classes[label] = self.classes.get(label, 0) + rows
-            y = (target == next(iter(self.classes))).to_numpy().astype(np.float64)
+            y = (target == self.first).to_numpy().astype(np.float64)
         self.y.add(y)
         return y
 
@@ -206,7 +174,7 @@ class Learner:
                 column, found = None, [Note.of(TEXTS, "duplicate", column=summary.name, other=same)]
             if column:
                 columns.append(replace(column, written=self.written.get(column.name, "")))
-                found += self._leak(summary)
+                found += leaks.found(summary, self.target, self.y, self.rows, len(self.classes))
             notes += found
         if not columns:
             why = "; ".join(note.english for note in notes[:3])
@@ -258,51 +226,6 @@ class Learner:
             notes.append(Note.of(TEXTS, "imbalance", "warning", label=largest, share=share))
         few = sorted((rows, label) for label, rows in self.classes.items() if rows < _GUESS)
         return notes + [Note.of(TEXTS, "few", "warning", label=label, count=rows) for rows, label in few[:5]]
-
-    def _leak(self, summary: Summary) -> list[Note]:
-        """A warning with its evidence when the column alone tells the target."""
-        found = self._correlation(summary) or self._presence(summary) or self._values(summary)
-        if not found or self.rows < _EVIDENCE:
-            return []
-        key, values = found
-        return [Note.of(TEXTS, key, "warning", column=summary.name, target=self.target, **values)]
-
-    def _correlation(self, summary: Summary) -> tuple[str, dict[str, float]] | None:
-        r = summary.pair.correlation
-        one_number = self.task == "regress" or len(self.classes) == 2
-        if summary.kind == "number" and one_number and abs(r) > _LEAK and summary.pair.x.count >= _EVIDENCE:
-            return "leak, correlation", {"evidence": round(r, 6)}
-        return None
-
-    def _presence(self, summary: Summary) -> tuple[str, dict[str, float]] | None:
-        """The correlation of the target with whether the column is empty."""
-        empty, there = summary.missing, self.rows - summary.missing
-        if not (empty and there and self.y.deviation) or len(self.classes) > 2:
-            return None
-        r = (summary.missing_target / empty - self.y.mean) * float(np.sqrt(empty / there)) / self.y.deviation
-        return ("leak, gaps", {"evidence": round(r, 6)}) if abs(r) > _LEAK else None
-
-    def _values(self, summary: Summary) -> tuple[str, dict[str, float]] | None:
-        """How well the best guess for each different value does, where there are few of them."""
-        counts = summary.counts
-        known = self.rows - summary.missing
-        if counts is None or summary.bounded or known < self.rows / 2:
-            return None
-        distinct = counts["value"].n_unique()
-        if not 1 < distinct <= known / 10:
-            return None
-        if self.task == "classify":
-            right = int(counts.group_by("value").agg(pl.col("rows").max())["rows"].sum())
-            blind = max(counts.group_by("class").agg(pl.col("rows").sum())["rows"])
-            if right > _LEAK * known and right - blind > 0.99 * (known - blind):
-                return "leak, classes", {"distinct": distinct, "evidence": right / known}
-            return None
-        y = summary.pair.y if summary.kind != "category" else self.y
-        rows, sums = counts["rows"].to_numpy(), counts["sum"].to_numpy()
-        between = float(((sums / rows - y.mean) ** 2 * rows).sum())
-        if y.count == known and between > _LEAK * y.second:
-            return "leak, variance", {"distinct": distinct, "evidence": round(between / y.second, 6)}
-        return None
 
 
 def _finish(summary: Summary) -> tuple[ColumnSpec | None, list[Note]]:

@@ -208,6 +208,7 @@ def _split(table: Table, target: str, task: str, y: pl.Series, kept: np.ndarray,
         raise SadariError(
             f"{table.name}: the target {target} has {distinct:,} classes in {len(kept):,} rows, too many "
             f"to learn; choose another --target"
+            + "".join(f" ({note.english})" for note in table.notes if note.about.get("column") == target)
         )
     strata = known.rank("dense").to_numpy().astype(np.int64) if task == "classify" else None
     official = int((kept >= table.rows - table.official_test).sum())

@@ -76,6 +76,11 @@ def open_table(
     """
     if isinstance(source, pl.DataFrame):
         return _framed(source, "the frame", memory)
+    if not isinstance(source, str | Path):
+        kind = f"{type(source).__module__}.{type(source).__name__}"
+        raise SadariError(
+            f"a {kind} is no table; give a file, a built-in's name or a polars frame (pl.DataFrame)"
+        )
     path = Path(source)
     try:
         path = path.expanduser() if str(source).startswith("~") else path

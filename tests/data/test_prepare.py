@@ -273,3 +273,20 @@ def test_rows_to_predict_are_read_as_the_training_rows_were_written() -> None:
     as_text = pl.DataFrame({"day": ["02/01/2024"], "x": ["3,250"]})
     as_values = pl.DataFrame({"day": [date(2024, 1, 2)], "x": [3.25]})
     np.testing.assert_array_equal(prepared.spec.encode(as_text), prepared.spec.encode(as_values))
+
+
+def test_a_stray_word_in_the_target_is_named_when_it_makes_too_many_classes() -> None:
+    Path("rows.csv").write_text(
+        "x,y\n" + "".join(f"{row % 7},{row / 3:.3f}\n" for row in range(90)) + "1,unknown\n"
+    )
+    with pytest.raises(
+        SadariError, match=r"91 classes in 91 rows, too many.*the first of them 'unknown' in row 91"
+    ):
+        prepare("rows.csv")
+
+
+def test_other_objects_are_no_tables() -> None:
+    with pytest.raises(
+        SadariError, match=r"a builtins\.dict is no table; give a file, a built-in's name or a polars frame"
+    ):
+        prepare({"x": [1]})  # type: ignore[arg-type]
