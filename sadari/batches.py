@@ -21,7 +21,8 @@ class Batches:
     """Every row once an epoch, in a new order each, in batches whose sizes differ by at most one.
 
     arrays   equally long tensors (N, ...), mapped files included
-    size     rows a batch at most; 265 rows at 64 make five batches of 53, so that no tiny batch steers
+    size     rows a batch at most; 265 rows at 64 make five batches of 53, so that no tiny batch steers;
+             0 = by the number of rows
     rows     for a stack of K networks, the rows that each may see: batches are then (K, B, ...), and a member
              with fewer rows than the longest meets its own again within an epoch
 
@@ -40,7 +41,7 @@ class Batches:
         if not counts or min(counts) == 0:
             raise SadariError("no rows to train on; give at least one (to each member of a stack)")
         self.length = max(counts)
-        self.per_epoch = -(-self.length // size)
+        self.per_epoch = -(-self.length // (size or usual_size(self.length)))
         self.generator = torch.Generator().manual_seed(seed)
         self.before = self.generator.get_state()  # the current epoch's order is drawn from here
         self._cut([i * self.length // self.per_epoch for i in range(self.per_epoch + 1)])
@@ -105,6 +106,14 @@ class Batches:
         """Begin the next `epoch(start)` with the order that `state` stands for."""
         self.before = state["order"].clone()
         self.generator.set_state(self.before)
+
+
+def usual_size(rows: int) -> int:
+    """Rows a batch unless told: 32, doubled up to 512 while an epoch would have 2,000 batches or more."""
+    size = 32
+    while size < 512 and rows >= 2000 * size:
+        size *= 2
+    return size
 
 
 def rows_of(arrays: Mapping[str, Tensor]) -> int:

@@ -28,7 +28,8 @@ class Group:
     decay: float = 0.0
     """Weight decay of all of them."""
     mask: Tensor | None = None
-    """Where decay holds, 1 or 0, (P,): a stack's weights and biases share one tensor. None = everywhere."""
+    """Where decay holds and how much of it, (P,) or (K, P): a stack keeps weights and biases in one
+    tensor."""
 
 
 def groups_of(model: nn.Module, decay: float) -> list[Group]:
@@ -175,10 +176,26 @@ class AdamW(Optimizer):
         parameter.addcmul_(parameter, pull, value=-factor)
 
 
-def make_optimizer(model: nn.Module, config: Any, rate: float, rates: Tensor | None = None) -> Optimizer:
-    """The optimizer that a `TrainConfig` names, over a model's parameters; `rates` (K,) one a member of a
-    stack."""
-    groups = groups_of(model, config.weight_decay)
+def make_optimizer(
+    model: nn.Module, config: Any, rate: float, rates: Tensor | None = None, *, per_epoch: int
+) -> Optimizer:
+    """The optimizer that a `TrainConfig` names, over a model's parameters; `rates` (K,) one a member.
+
+    `config.weight_decay` is the share of a weight that fades in an epoch of `per_epoch` steps at the full
+    rate, so that it need not be chosen anew for another learning rate, batch size or number of rows: what
+    matters is over how many epochs the weights are averaged (Wang & Aitchison 2024, 2405.13698). The rules
+    below multiply decay by the rate, and momentum repeats SGD's 1 / (1 - momentum) times.
+    """
+    share = config.weight_decay / per_epoch
+    if config.optimizer == "sgd":
+        share *= 1 - config.momentum
+    if rates is None:
+        groups = groups_of(model, share / rate)
+    else:
+        groups = groups_of(model, share)
+        for group in groups:
+            if group.mask is not None:
+                group.mask = group.mask / rates.to(group.mask).reshape(-1, 1)  # (K, P)
     pace: float | Tensor = rate if rates is None else rates
     return AdamW(groups, pace) if config.optimizer == "adamw" else SGD(groups, pace, config.momentum)
 

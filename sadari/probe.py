@@ -154,7 +154,7 @@ def look_seconds(model: nn.Module, task: Any, validation: Mapping[str, Tensor]) 
     times = []
     for _ in range(2):
         began = time.perf_counter()
-        task.evaluate(model, validation)
+        task.score(model, validation)
         times.append(time.perf_counter() - began)
     return min(times)
 
@@ -164,7 +164,7 @@ def step_seconds(
 ) -> float:
     """Median seconds of a step, timed for about `seconds`, at least three times, after one that allocates."""
     copied = copy.deepcopy(model).train()
-    optimizer = make_optimizer(copied, config, 1e-9)
+    optimizer = make_optimizer(copied, config, 1e-9, per_epoch=batches.per_epoch)
     parameters = [parameter for parameter in copied.parameters() if parameter.requires_grad]
     times: list[float] = []
     state = batches.state()

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from sadari.train import TrainConfig
 
 SAMPLE = 4096  # rows on which a rate is judged
-CAUTION = 3.0  # what is best for fifty steps is too rough for thousands
+ENOUGH = (
+    0.95  # of what the best rate wins: the lowest rate that wins so much is safer over thousands of steps
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class RangeTest:
     start: float
     """Loss before the first step."""
     chosen: float
-    """Rate to train with."""
+    """Rate to train with: the lowest that wins nearly as much as the best."""
     limit: float
     """Lowest rate that ended above where it began: there, steps leap over the optimum; infinite if none
     did."""
@@ -73,16 +75,17 @@ def range_test(
         )
     rates = torch.logspace(math.log10(lowest), math.log10(highest), count, dtype=torch.float64)
     losses = trial(rates)
+    best = int(losses.argmin())
     limit = math.inf
-    failed = (losses > trial.start).nonzero()
+    failed = trial.failed(losses[best:]).nonzero()
     if len(failed):
-        above = int(failed[0])
+        above = best + int(failed[0])
         held = float(rates[above - 1]) if above else 0.0
         finer = torch.linspace(held, float(rates[above]), count + 1, dtype=torch.float64)[1:]
-        failed = (trial(finer) > trial.start).nonzero()
-        limit = float(finer[int(failed[0])] if len(failed) else rates[above])
-    best = float(rates[losses.argmin()])
-    return RangeTest(rates, losses, trial.start, min(best, limit) / CAUTION, limit)
+        again = trial.failed(trial(finer)).nonzero()
+        limit = float(finer[int(again[0])] if len(again) else rates[above])
+    enough = losses <= trial.start - ENOUGH * (trial.start - trial.least)
+    return RangeTest(rates, losses, trial.start, float(rates[int(enough.nonzero()[0])]), limit)
 
 
 class _Trial:
@@ -93,7 +96,7 @@ class _Trial:
     ) -> None:
         self.one, self.task, self.arrays, self.config, self.steps = one, task, arrays, config, steps
         self.sample = {name: value[:SAMPLE] for name, value in arrays.items()}
-        self.start = task.evaluate(one, self.sample).item()
+        self.start = self.least = task.evaluate(one, self.sample).item()
 
     def __call__(self, rates: Tensor) -> Tensor:
         """Losses (R,) at ascending rates (R,)."""
@@ -101,19 +104,26 @@ class _Trial:
             if stackable(self.one):
                 stack = Stack.of([copy.deepcopy(self.one) for _ in rates])
                 losses = self._walk(stack, 0.0, rates.float())
-                return torch.where(losses.isfinite(), losses, math.inf)
+                losses = torch.where(losses.isfinite(), losses, math.inf)
+                self.least = min(self.least, float(losses.min()))
+                return losses
             losses = torch.full((len(rates),), math.inf, dtype=torch.float64)
             for i, rate in enumerate(rates.tolist()):
                 loss = self._walk(copy.deepcopy(self.one), rate, None).item()
                 losses[i] = loss if math.isfinite(loss) else math.inf
-                if losses[i] > self.start:
+                self.least = min(self.least, float(losses[i]))
+                if self.least < self.start and self.failed(losses[i]):
                     break
             return losses
+
+    def failed(self, losses: Tensor) -> Tensor:
+        """Whether a loss ended above where it began, by a tenth of what the best won: more than chance does."""
+        return losses > self.start + 0.1 * (self.start - self.least)
 
     def _walk(self, model: nn.Module, rate: float, rates: Tensor | None) -> Tensor:
         torch.manual_seed(self.config.seed)
         batches = Batches(self.arrays, self.config.batch_size, self.config.seed)
-        optimizer = make_optimizer(model, self.config, rate, rates)
+        optimizer = make_optimizer(model, self.config, rate, rates, per_epoch=batches.per_epoch)
         model.train()
         taken = 0
         while taken < self.steps:

@@ -51,19 +51,19 @@ class TrainConfig:
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Rule that moves the weights: adamw (each at its own pace) or sgd (all at one pace, with momentum)."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.01
     """Length of a step; 0 = find one by trying many rates for a moment each."""
     momentum: float = 0.9
     """How much of its last move sgd keeps: 0 forgets, 0.9 averages over about ten steps."""
-    weight_decay: float = 0.01
-    """Pull of the weights (not the biases) towards zero: the more, the smoother the answer."""
+    weight_decay: float = 0.1
+    """Share of each weight (not bias) that fades in a pass over the rows: more make a smoother answer."""
     schedule: Literal["constant", "cosine", "warmup", "one-cycle"] = "cosine"
     """Course of the rate: constant, cosine (down to zero), warmup (up, straight down), one-cycle (up,
     down)."""
-    warmup: float = 0.02
+    warmup: float = 0.1
     """Share of the steps in which the rate climbs from zero, so that the first gradients do no harm."""
-    batch_size: int = 64
-    """Rows looked at for one step, at most: fewer make rougher, cheaper steps."""
+    batch_size: int = 0
+    """Rows looked at for one step, at most: fewer make rougher, cheaper steps; 0 = 32, more for many rows."""
     epochs: int = 0
     """Passes over the training rows; 0 = as many as the budget allows, or by the size of the data."""
     budget_seconds: float = 0.0
@@ -74,7 +74,7 @@ class TrainConfig:
     """Longest gradient allowed (its norm over all weights); longer ones are shortened; 0 = any."""
     monitor: Literal["auto", "loss", "error"] = "auto"
     """What says which weights are best: loss, error (share of wrong classes), or auto (error for classes)."""
-    patience: int = 20
+    patience: int = 40
     """Evaluations without improvement on the validation rows before training stops; 0 = never stop early."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers inside the model: fp32, bf16 (a third of the digits, sometimes faster), auto (bf16 if it
@@ -110,8 +110,9 @@ CHOICES = {
     "schedule": tuple(SCHEDULES),
     "precision": ("auto", "fp32", "bf16"),
 }
-RANGES = {"momentum": (0, 1), "warmup": (0, 1), "batch_size": (1, math.inf)} | dict.fromkeys(
+RANGES = {"momentum": (0, 1), "warmup": (0, 1)} | dict.fromkeys(
     (
+        "batch_size",
         "learning_rate",
         "weight_decay",
         "epochs",
@@ -215,7 +216,9 @@ class _Loop:
         self.members = getattr(model, "members", 1)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.batches = Batches(train, config.batch_size, config.seed, rows)
-        self.optimizer = make_optimizer(model, config, settled["learning_rate"], rates)
+        self.optimizer = make_optimizer(
+            model, config, settled["learning_rate"], rates, per_epoch=self.batches.per_epoch
+        )
         self.rates = [settled["learning_rate"]] if rates is None else rates.tolist()
         self.schedule = SCHEDULES[config.schedule]
         self.steps, self.step, self.epoch_began = settled["steps"], 0, 0
