@@ -109,12 +109,12 @@ CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": tuple(SCHEDULES),
     "precision": ("auto", "fp32", "bf16"),
+    "monitor": ("auto", "loss", "error"),
 }
-RANGES = {"momentum": (0, 1), "warmup": (0, 1)} | dict.fromkeys(
+RANGES = {"momentum": (0, 1), "warmup": (0, 1), "weight_decay": (0, 1)} | dict.fromkeys(
     (
         "batch_size",
         "learning_rate",
-        "weight_decay",
         "epochs",
         "budget_seconds",
         "budget_steps",

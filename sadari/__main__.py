@@ -1,0 +1,6 @@
+"""`python -m sadari` is `sadari`."""
+
+from sadari.cli import main
+
+if __name__ == "__main__":
+    main()
