@@ -248,7 +248,8 @@ def _given(name: str) -> pl.Expr:
 def _readings(
     lazy: pl.LazyFrame, spec: TableSpec, names: Sequence[str], *, comma: bool
 ) -> dict[str, Reading]:
-    """How each column of numbers or dates is written: the first reading that fits all rows, as in training.
+    """How each column of numbers or dates is written: as in training, where another reading might have fitted
+    too, else the first reading that fits all rows.
 
     A sample leaves one candidate as a rule; only where it leaves several (day and month may stand either way
     round) are all rows looked at.
@@ -257,9 +258,10 @@ def _readings(
         "number": [_PLAIN, *((_GROUPED, readings.COMMA) if comma else ())],
         "date": [reading for reading in READINGS if reading.dtype.is_temporal()],
     }
-    wanted = {c.name: offered[c.kind] for c in spec.columns if c.name in names and c.kind in offered}
+    present = [c for c in spec.columns if c.name in names and c.kind in offered]
+    chosen: dict[str, Reading] = {c.name: c.reading for c in present if c.reading}
+    wanted = {c.name: offered[c.kind] for c in present if c.name not in chosen}
     sample = lazy.select(list(wanted)).head(_SAMPLE).collect().lazy()
-    chosen = {}
     for name, options in wanted.items():
         fits = _fitting(sample, name, options)
         if len(fits) > 1:

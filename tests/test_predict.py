@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from sadari.data.spec import TableSpec
 from sadari.errors import SadariError
+from sadari.fitting import fit
 from sadari.predict import predict_file
 from sadari.runs import Run
 from sadari.tasks import TableTask, build, loss_for
@@ -276,3 +277,16 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         predict_file(RUN, tmp_path / "rows.csv", tmp_path / "o.csv", told=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_an_ambiguous_file_is_read_as_the_training_file_was(tmp_path: Path) -> None:
+    """Training saw 31/01/2024, so 02/03/2024 alone is the second of March, and 1,5 is one and a half."""
+    days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=k) for k in range(200)]
+    rows = [f"{day:%d/%m/%Y};{k % 7},{k % 10};{k + (k % 7)}" for k, day in enumerate(days)]
+    (tmp_path / "train.csv").write_text("\n".join(["day;size;sold", *rows]) + "\n")
+    run = fit("line", tmp_path / "train.csv", task="regress", out=tmp_path / "run")
+    (tmp_path / "few.csv").write_text("day;size\n02/03/2024;1,5\n03/02/2024;2,5\n")
+    out = predict_file(run, tmp_path / "few.csv").read_text().splitlines()
+    predicted = [float(line.rpartition(",")[2]) for line in out[1:]]
+    typed = pl.DataFrame({"day": [datetime.date(2024, 3, 2), datetime.date(2024, 2, 3)], "size": [1.5, 2.5]})
+    assert predicted == pytest.approx(run.predict(typed)["prediction"].to_list(), rel=1e-5)
