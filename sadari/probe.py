@@ -89,6 +89,11 @@ def length(
     return (int(budget), "budget") if budget < epochs else (int(epochs), "epochs")
 
 
+def evaluations_every(config: TrainConfig, per_epoch: int, steps: int) -> int:
+    """Steps between two evaluations: as asked, or every epoch but at most `LOOKS` times."""
+    return config.evaluate_every or max(per_epoch, -(-steps // LOOKS))
+
+
 def choose_threads(model: nn.Module, task: Any, batches: Batches) -> int:
     """One thread, or all that the caller allows where a step is large enough: sums over other threads round
     otherwise, so this is a rule and not a timing."""

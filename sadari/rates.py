@@ -117,7 +117,7 @@ class _Trial:
             return losses
 
     def failed(self, losses: Tensor) -> Tensor:
-        """Whether a loss ended above where it began, by a tenth of what the best won: more than chance does."""
+        """Whether a loss ended above where it began, by a tenth of what the best won (chance does less)."""
         return losses > self.start + 0.1 * (self.start - self.least)
 
     def _walk(self, model: nn.Module, rate: float, rates: Tensor | None) -> Tensor:

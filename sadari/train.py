@@ -223,8 +223,7 @@ class _Loop:
         self.schedule = SCHEDULES[config.schedule]
         self.steps, self.step, self.epoch_began = settled["steps"], 0, 0
         self.warmup = round(config.warmup * self.steps)
-        usual = max(self.batches.per_epoch, -(-self.steps // probe.LOOKS))
-        self.evaluate_every = config.evaluate_every or usual
+        self.evaluate_every = probe.evaluations_every(config, self.batches.per_epoch, self.steps)
         self.log_every = config.log_every or self.evaluate_every
         self.best = Best(model, self.members, config.patience)
         self.total = torch.zeros(self.members, device=self.parameters[0].device)  # losses since the last line
