@@ -47,6 +47,7 @@ TEXTS = {
 
 
 def curve(brush: Brush) -> alt.TopLevelMixin:
+    """Each rung's prediction along one feature, over the data points."""
     facts, x = brush.view.facts, brush["x"]
     if facts["kind"] in ("category", "boolean"):
         return _bars_by_category(brush)
@@ -133,6 +134,7 @@ def _bars_by_category(brush: Brush) -> alt.TopLevelMixin:
 
 
 def flexibility(brush: Brush) -> alt.TopLevelMixin:
+    """One panel a number of hidden units: the fitted curve over the same data."""
     units, x, curves = brush["units"], brush["x"], brush["y"]
     columns = min(len(units), 4 if brush.wide else 2)
     side = (brush.width - 66) / columns - (14 if columns > 1 else 0)
@@ -176,6 +178,7 @@ def flexibility(brush: Brush) -> alt.TopLevelMixin:
 
 
 def regions(brush: Brush) -> alt.TopLevelMixin:
+    """The network's answer along a line, its straight pieces told apart at their joints."""
     x, y = brush["x"], brush["y"]
     tone = colour(brush.view.facts["rung"])
     across, up = axis_x(brush.label("x")), axis_y(brush.label("y"))

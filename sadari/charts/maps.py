@@ -73,6 +73,7 @@ def _finer(values: np.ndarray) -> np.ndarray:
 
 
 def surface(brush: Brush) -> alt.TopLevelMixin:
+    """The loss over two weights as a map, with the path of descent and the optimum on it."""
     loss, x, y, facts = brush["loss"], brush["x"], brush["y"], brush.view.facts
     least = min(float(np.nanmin(loss)), facts["least"])
     # bands grow with the distance from the floor, as a map of a valley needs them
@@ -137,6 +138,7 @@ def scale_bar(colours: Sequence[str], ends: Sequence[str], width: float) -> alt.
 
 
 def boundary(brush: Brush) -> alt.TopLevelMixin:
+    """The predicted class over two features as a map, with the data on it."""
     classes = brush.view.facts["classes"]
     count, tones = len(classes), class_colours(len(classes))
     sure = np.clip((brush["sure"] - 1 / count) / (1 - 1 / count), 0, 1)

@@ -89,6 +89,7 @@ def calibration(brush: Brush) -> alt.TopLevelMixin:
 
 
 def confusion(brush: Brush) -> alt.TopLevelMixin:
+    """True class against predicted class, counts in the cells."""
     matrix, classes = brush["matrix"], brush.view.facts["classes"]
     count = len(classes)
     labels = [shorten(name, 110 if brush.wide else 70) for name in classes]
@@ -126,6 +127,7 @@ def confusion(brush: Brush) -> alt.TopLevelMixin:
 
 
 def residuals(brush: Brush) -> alt.TopLevelMixin:
+    """What is left over against the prediction, with the band that holds most of it."""
     facts = brush.view.facts
     if facts["constant"]:
         return _histogram(brush)

@@ -34,6 +34,8 @@ TEXTS: Texts = {
 
 @dataclass(frozen=True)
 class LineConfig:
+    """Settings of the line; each field's text is the help of its flag."""
+
     ridge: float = 0.0
     """Penalty on the squared weights, as scikit-learn's Ridge alpha; the intercept stays free; 0 is none."""
     method: str = "exact"

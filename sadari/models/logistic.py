@@ -38,6 +38,8 @@ TEXTS: Texts = {
 
 @dataclass(frozen=True)
 class LogisticConfig:
+    """Settings of logistic regression; each field's text is the help of its flag."""
+
     penalty: float = 1.0
     """Penalty on half the squared weights, as scikit-learn's 1 / C; intercepts stay free; 0 is none."""
     method: str = "exact"
