@@ -42,7 +42,7 @@ TEXTS = {
         "매개변수 {parameters:,}개. 훈련에 메모리 {peak}가 필요하지만 {available}만 남아 있습니다",
     ),
 }
-SLACK = 2.0  # autograd takes and frees its values every step: measured, the heap holds up to twice what lives in it
+SLACK = 2.0  # autograd takes and frees its values at every step: the heap was seen to keep twice what lives
 MARGIN = 0.9  # of free memory may be planned for: others live here too
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")

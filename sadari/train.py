@@ -368,10 +368,9 @@ class _Loop:
             self.saved_at = time.perf_counter()
         if self.live and now >= self.lived_at + LIVE_SECONDS:
             self.lived_at = now
-            loss, best = losses["loss"].min().item(), self.best.score.min().item()
-            self._tell(
-                self.live, {"step": self.step, "loss": loss, "best_score": best, "seconds": self._seconds()}
-            )
+            recent = self.total / self.summed if self.summed else losses["loss"]
+            record = {"step": self.step, "loss": _plain(recent.tolist()), "seconds": self._seconds()}
+            self._tell(self.live, {**record, "best_score": _plain(self.best.score.tolist())})
         self._plan_wake()
         return ""
 
