@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from sadari.errors import SadariError
 from sadari.layers.rows import Sums, over_rows
@@ -219,19 +218,20 @@ class _Table:
         else:
             np.einsum("odd->od", curvature)[...] += self.ridge
             diagonal = np.einsum("odd->od", curvature)
+        if not np.isfinite(diagonal).all():
+            raise SadariError("the features are too large for their second derivatives; standardise them")
         lift = 1e-13 if self.whole else 1e-7  # the blocks were summed in single precision
         size = np.where(diagonal > 0, diagonal, 1.0)
         while True:
             lifted = curvature.copy()
             np.einsum("...dd->...d", lifted)[...] += lift * size
-            root, failed = torch.linalg.cholesky_ex(torch.from_numpy(lifted))
-            if not failed.any():
+            try:
+                np.linalg.cholesky(lifted)
                 break
-            lift *= 100  # columns coincide
-            if lift > 1:
-                raise SadariError("the features are too large for their second derivatives; standardise them")
-        inverse = torch.cholesky_inverse(root)
-        self.inverse = (inverse if self.whole else inverse.float()).numpy()
+            except np.linalg.LinAlgError:
+                lift *= 100  # columns coincide
+        inverse = np.linalg.inv(lifted)
+        self.inverse = inverse if self.whole else inverse.astype(np.float32)
         self.turns = 0
 
     def learn(self, step: np.ndarray, change: np.ndarray) -> None:

@@ -21,8 +21,9 @@ import numpy as np
 from sadari.errors import SadariError
 from sadari.layers.rows import Sums, over_rows
 
-EPS = float(np.finfo(np.float64).eps)
+EPS, SINGLE = float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
 PASSES = 4  # two see singular values down to 1e-14 of the largest, enough for the rank of most tables
+SMALL = 1 << 13  # cells of a table whose singular values are found faster than products are told apart
 REFINABLE = 1e-8  # relative error that one refinement brings down to rounding
 
 
@@ -44,10 +45,10 @@ def least_squares(X: np.ndarray, y: np.ndarray, ridge: float = 0.0, precision: f
     3. solve  4. refine by the residual, to relative `precision`  5. take the shortest of equal answers
     """
     N, C = X.shape
-    if N <= C:
-        return _wide(X, y, ridge)
     # columns that coincide to the rounding of their own type count as coinciding; in float64 as lstsq has it
-    tolerance = max(EPS * N, 0.0 if X.dtype == np.float64 else 4 * float(np.finfo(X.dtype).eps))
+    tolerance = max(EPS * max(N, C), 0.0 if X.dtype == np.float64 else 4 * SINGLE)
+    if N <= C or (X.size <= SMALL and ridge == 0):
+        return _at_once(X, y, ridge, tolerance)
     # 1. all directions, the columns centred and at length 1
     table = _Table(X, y)
     products, cancelled = table.products()
@@ -107,9 +108,7 @@ def least_squares(X: np.ndarray, y: np.ndarray, ridge: float = 0.0, precision: f
         passes += 1
     # 5. of all answers that fit equally well the shortest, in the features' own units
     if rank < C:
-        null = np.linalg.qr(axes, mode="complete")[0][:, rank:]  # (C, C - rank)
-        null = np.linalg.qr(null / length[:, None])[0]
-        weights -= null @ (null.T @ weights)
+        weights = _shortest(weights, axes, length)
     condition = top / float(sigma[-1]) if rank else 1.0
     return Solution(weights, table.target_mean - float(weights @ table.mean), rank, condition, passes)
 
@@ -123,18 +122,34 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
-def _wide(X: np.ndarray, y: np.ndarray, ridge: float) -> Solution:
-    """No more rows than columns: the singular values of the centred table itself, which then is small."""
-    C = X.shape[1]
+def _at_once(X: np.ndarray, y: np.ndarray, ridge: float, tolerance: float) -> Solution:
+    """By the singular values of the table itself: for a small one, or one with no more rows than columns."""
+    N, C = X.shape
     centre, target_centre = X.mean(axis=0, dtype=np.float64), float(y.mean(dtype=np.float64))
-    _check_finite(np.append(centre, target_centre))
-    left, sigma, right = np.linalg.svd(X - centre, full_matrices=False)
-    there = sigma > C * EPS * sigma[0]
-    left, sigma, right = left[:, there], sigma[there], right[there]
-    weights = right.T @ (left.T @ (y - target_centre) * sigma / (sigma**2 + ridge))
-    rank = C if ridge > 0 else len(sigma)
-    condition = float(sigma[0] / sigma[-1]) if len(sigma) else 1.0
+    X, y = X - centre, y - target_centre
+    length = np.sqrt(np.einsum("nc,nc->c", X, X))
+    _check_finite(np.append(length, target_centre))
+    length[length <= math.sqrt(N) * 4 * EPS * np.abs(centre)] = np.inf  # constant but for rounding
+    if ridge > 0:
+        length = np.ones(C)
+    left, sigma, right = np.linalg.svd(X / length, full_matrices=False)
+    rank = int(np.count_nonzero(sigma > tolerance * sigma[0]))
+    left, sigma, axes = left[:, :rank], sigma[:rank], right[:rank].T
+    weights = axes @ ((y @ left) * sigma / (sigma**2 + ridge)) / length
+    if rank < C:
+        weights = _shortest(weights, axes, length)
+    condition = float(sigma[0] / sigma[-1]) if rank else 1.0
+    rank = C if ridge > 0 else rank
     return Solution(weights, target_centre - float(weights @ centre), rank, condition, 1)
+
+
+def _shortest(weights: np.ndarray, axes: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Of all weights (C,) that fit equally well the shortest: the part along the rows of X.
+
+    Those rows are spanned by `axes` (C, rank) of the columns at length 1, at their true `length` (C,).
+    """
+    along = np.linalg.qr(np.where(np.isinf(length), 0.0, length)[:, None] * axes)[0]
+    return along @ (along.T @ weights)
 
 
 def _check_finite(columns: np.ndarray) -> None:
@@ -166,10 +181,11 @@ class _Table:
     def __init__(self, X: np.ndarray, y: np.ndarray) -> None:
         self.X, self.y = X, y
         # means of some rows are near enough for the exact ones to follow without cancellation
-        some = X[:: max(len(X) // 1024, 1)].astype(np.float64)
-        self.mean: np.ndarray = some.mean(axis=0)
-        self.target_mean = float(y[:: max(len(X) // 1024, 1)].mean(dtype=np.float64))
-        self.near = bool((np.abs(self.mean) <= some.std(axis=0)).all())
+        step = max(len(X) // 1024, 1)
+        some = X[::step]
+        self.mean: np.ndarray = some.mean(axis=0, dtype=np.float64)
+        self.target_mean = float(y[::step].mean(dtype=np.float64))
+        self.near = step > 1 and bool((np.abs(self.mean) <= some.std(axis=0, dtype=np.float64)).all())
         if self.near:
             self.mean[:] = 0.0
         self.rest: np.ndarray = np.zeros(X.shape[1])

@@ -14,8 +14,10 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression, Ridge
 
 from sadari.errors import SadariError
+from sadari.layers import squares
+from sadari.layers.squares import least_squares
 from sadari.losses import make_loss
-from sadari.models.line import Line, LineConfig, least_squares
+from sadari.models.line import Line, LineConfig
 
 SQUARED = make_loss("squared")
 
@@ -78,16 +80,18 @@ def test_ridge_equals_scikit_learns(alpha: float) -> None:
     assert facts["rank"] == 11
 
 
+@pytest.mark.parametrize("small", [0, squares.SMALL], ids=["in passes", "at once"])
 @pytest.mark.parametrize("offset", [0.0, 1e4], ids=["centred", "far"])
 @pytest.mark.parametrize("noise", [1e-6, 1.0])
 @pytest.mark.parametrize("power", range(2, 13, 2))
 def test_is_as_precise_as_lstsq_also_where_columns_nearly_coincide(
-    power: int, noise: float, offset: float
+    power: int, noise: float, offset: float, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against sixty digits: within ten times of lstsq's error, the geometric mean over eight tables.
 
     lstsq is given the centred table, for with a column of ones it loses the far one altogether.
     """
+    monkeypatch.setattr(squares, "SMALL", small)
     ours, theirs = [], []
     for seed in range(8):
         X, y = conditioned(10.0**power, noise, offset, seed)
@@ -107,9 +111,10 @@ def test_is_as_precise_as_lstsq_also_where_columns_nearly_coincide(
     rank=st.integers(1, 5),
     single=st.booleans(),
     wide=st.booleans(),
+    small=st.sampled_from([0, squares.SMALL]),
 )
 def test_coinciding_columns_give_the_shortest_weights_and_a_note(
-    seed: int, columns: int, rank: int, single: bool, wide: bool
+    seed: int, columns: int, rank: int, single: bool, wide: bool, small: int
 ) -> None:
     """As lstsq does: columns made of small whole numbers, so that they coincide exactly."""
     rank = min(rank, columns - 1)
@@ -122,7 +127,9 @@ def test_coinciding_columns_give_the_shortest_weights_and_a_note(
     theirs, _, true_rank, _ = np.linalg.lstsq(centred, y - y.mean(), rcond=1e-10)
     if single:
         X, y = X.astype(np.float32), y.astype(np.float32)
-    model, facts = solved(X, y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(squares, "SMALL", small)
+        model, facts = solved(X, y)
     assert facts["rank"] == true_rank < columns
     tolerance = 1e-4 if single else 1e-9
     np.testing.assert_allclose(weights_of(model), theirs, rtol=tolerance, atol=tolerance)
@@ -147,7 +154,7 @@ def test_one_column_a_category_is_one_too_many() -> None:
     )
 
 
-@pytest.mark.parametrize("rows", [3, 40])
+@pytest.mark.parametrize("rows", [3, 40, 4000])
 def test_constant_columns_and_targets_weigh_nothing(rows: int) -> None:
     X, y = planted(rows, 3)
     X[:, 1] = 1e7 / 3
