@@ -34,11 +34,9 @@ EXPONENTS = np.linspace(0.05, 1.5, 30)  # of the law; theory has 1/2 for a rate 
 TEXTS = {
     "data": (
         "More data rather than a taller rung: with twice the rows {rung} should gain about {gain} of "
-        "{metric} "
-        "(95% interval {low} to {high}){rival}.",
+        "{metric} (95% interval {low} to {high}){rival}.",
         "더 높은 단보다 더 많은 데이터가 낫습니다. 행이 두 배면 {rung} 단은 {metric} 약 {gain} 나아질 "
-        "것입니다"
-        "(95% 구간 {low} ~ {high}){rival}.",
+        "것입니다(95% 구간 {low} ~ {high}){rival}.",
     ),
     "rung": (
         "A taller rung rather than more data: with twice the rows {rung} should gain about {gain} of "
@@ -57,6 +55,10 @@ TEXTS = {
     "rival": (
         "; {next} gains {step} with the rows there are",
         ". {next} 단은 지금 있는 행으로 {step} 낫습니다",
+    ),
+    "no gain": (
+        "; {next} gains nothing with the rows there are",
+        ". {next} 단은 지금 있는 행으로 나아지지 않습니다",
     ),
     "top": ("; there is no rung above it", ". 그 위에는 단이 없습니다"),
 }
@@ -146,9 +148,8 @@ def answer(
     above it.
 
     More data is sure to help where the last doubling did (with a probability of 0.95), a taller rung where it
-    is better
-    with that probability; of two that are, the one that gains more is named. None with fewer than three
-    sizes.
+    is better with that probability; of two that are, the one that gains more is named. None with fewer than
+    three sizes.
     """
     if len(curve.rows) < 3:
         return None
@@ -169,7 +170,8 @@ def answer(
     sentences = []
     languages: tuple[Lang, Lang] = ("en", "ko")
     for column, lang in enumerate(languages):
-        rival = TEXTS["top" if step is None else "rival"][column].format(
+        rival_key = "top" if step is None else "rival" if step.gain > 0 else "no gain"
+        rival = TEXTS[rival_key][column].format(
             next=above[0] if above else "", step=metric.show_gain(step.gain, lang) if step else ""
         )
         shown = {
