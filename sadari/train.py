@@ -181,7 +181,7 @@ def train(
     if there is a folder. The caller's random numbers, thread count and signal handlers are put back in any
     case.
     """
-    began, was_training = time.perf_counter(), model.training
+    was_training = model.training
     saved = checkpoint.load(folder) if folder else None
     with borrowed(next(model.parameters()).device) as signals:
         if saved:
@@ -191,6 +191,7 @@ def train(
         torch.set_num_threads(settled["threads"])
         torch.manual_seed(config.seed)
         loop = _Loop(model, task, train, validation, config, settled, rows, learning_rates)
+        began = time.perf_counter()  # a budget pays for steps, not for the first use of a library
         loop.began, loop.signals, loop.folder, loop.watchers = began, signals, folder, watchers
         if saved:
             loop.resume(*saved)
