@@ -1,4 +1,4 @@
-"""The curves where a team already looks: TensorBoard, Weights & Biases, MLflow or trackio, if it is installed.
+"""The curves where a team already looks: TensorBoard, Weights & Biases, MLflow or trackio, if installed.
 
 Each is a watcher of the loop that passes on the records of the log. `log.jsonl` is written with or without
 one.
@@ -18,7 +18,7 @@ PROJECT = "sadari"
 
 
 def tracker(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -> Tracker:
-    """The tracker `name` for the run in `folder`, whose name it shows; `settings` are shown beside the curves.
+    """The tracker `name` for the run in `folder`, whose name it shows with `settings` beside the curves.
 
     Raises SadariError when the name is unknown or its package is not installed.
     """
