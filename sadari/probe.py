@@ -111,7 +111,8 @@ def macs_a_step(model: nn.Module, task: Any, batch: Mapping[str, Tensor]) -> int
     weighted = [part for part in model.modules() if next(part.parameters(recurse=False), None) is not None]
     if hasattr(model, "gradients") or all(isinstance(part, nn.Linear) for part in weighted):
         members = getattr(model, "members", 1)
-        shapes = model.shapes.values() if hasattr(model, "shapes") else [p.shape for p in model.parameters()]
+        own = {name: parameter.shape for name, parameter in model.named_parameters()}
+        shapes = getattr(model, "shapes", own).values()  # a stack's flat parameter hides those of its members
         weights = sum(shape.numel() for shape in shapes if len(shape) > 1)  # biases only add
         return 3 * members * batch["targets"].shape[-1] * weights
     from torch.utils.flop_counter import FlopCounterMode
