@@ -280,7 +280,7 @@ def test_a_pickle_is_never_opened(
         ("fit shallow toy-wave --dropout 2", "dropout 2.0: the share dropped lies in [0, 1)"),
         ("fit shallow toy-wave --activation sine", "no activation 'sine'; choose one of relu"),
         ("fit shallow toy-wave --lr nan", "--learning-rate nan is out of range"),
-        ("fit shallow toy-wave --batch-size 0", "--batch-size 0 is out of range; it must be at least 1"),
+        ("fit shallow toy-wave --batch-size -1", "--batch-size -1 is out of range"),
         ("fit shallow toy-wave --loss cosine", "no loss 'cosine'; losses for this target: squared"),
         ("fit shallow toy-wave --loss huber --delta -1", "delta -1.0: huber needs a positive distance"),
         (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from sadari.budget import Budget
-from sadari.cli import say
+from sadari.cli import planning, say
 from sadari.cli.options import (
     LOOP,
     BudgetOption,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sadari.climbing import Climb
+    from sadari.data.prepare import Prepared
+    from sadari.fitting import Plan
     from sadari.metrics import Metric
 
 TEXTS = {
@@ -124,28 +127,64 @@ def climb(
     if not quiet:
         say.prepared(prepared, target=target, task=task, lang=lang)
 
+    if plan:
+        planning.tell(_plans(prepared, rungs, limit, starts, seed, drop, log_target), lang)
+        return
+    from sadari.cli.ascent import Ascent
     from sadari.climbing import climb as ascend
 
-    done = ascend(
-        table,
-        target=target,
-        task=task,
-        out=out,
-        budget=limit,
-        rungs=rungs,
-        seed=seed,
-        jobs=jobs,
-        tune=tune,
-        worth=worth,
-        metric=metric,
-        starts=starts,
-        drop=drop,
-        log_target=log_target,
-        lang=lang,
-    )
+    watcher = Ascent(quiet=quiet, lang=lang)
+    with closing(watcher):
+        done = ascend(
+            table,
+            target=target,
+            task=task,
+            out=out,
+            budget=limit,
+            rungs=rungs,
+            seed=seed,
+            jobs=jobs,
+            tune=tune,
+            worth=worth,
+            metric=metric,
+            starts=starts,
+            drop=drop,
+            log_target=log_target,
+            lang=lang,
+            watchers=[watcher],
+        )
     if not quiet:
         show(done, lang)
     say.result(done.path)
+
+
+def _plans(
+    prepared: Prepared,
+    rungs: tuple[str, ...] | None,
+    budget: Budget | None,
+    starts: int,
+    seed: int,
+    drop: tuple[str, ...],
+    log_target: bool,
+) -> dict[str, Plan]:
+    """What would be fitted for each rung, as the climb would do it."""
+    from sadari.climbing import choose, default_budget
+    from sadari.fitting import plan_fit
+    from sadari.ladder import ladder_for
+
+    return {
+        name: plan_fit(
+            name,
+            prepared.table.source,
+            budget=budget or default_budget(prepared.table.rows),
+            seed=seed,
+            drop=drop,
+            log_target=log_target,
+            starts=starts,
+            prepared=prepared,
+        )
+        for name in choose(ladder_for(prepared.task), rungs)
+    }
 
 
 def show(done: Climb, lang: Lang) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Group, Parameter
 
 from sadari.budget import Budget
-from sadari.cli import say
+from sadari.cli import planning, say
 from sadari.cli.known import loop_settings, rungs_here, settings_of
 from sadari.cli.options import (
     LOOP,
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from sadari.runs import Run
 
 TEXTS = {
-    "plan only": (
-        "nothing was trained; leave --plan out to train",
-        "아무것도 훈련하지 않았습니다. 훈련하려면 --plan을 빼세요",
-    ),
     "fitted": (
         "{rung}: {metric} {score} on {rows:,} validation rows, in {seconds}; next: sadari look {path}",
         "{rung}: 검증 {rows:,}행의 {metric} {score}, {seconds}. 다음: sadari look {path}",
@@ -99,7 +95,9 @@ def fit_rung(
     if not quiet:
         say.prepared(prepared, target=target, task=task, lang=lang)
 
-    from sadari.fitting import plan_fit, run_fit
+    from sadari.fitting import open_folder, plan_fit, run_fit
+    from sadari.progress import Progress
+    from sadari.trackers import tracker as make_tracker
 
     planned = plan_fit(
         rung,
@@ -114,12 +112,19 @@ def fit_rung(
         starts=starts,
         prepared=prepared,
     )
-    run = run_fit(planned, out)
+    if plan:
+        planning.tell({rung: planned}, lang)
+        return
+    planning.check(planned)
+    folder = open_folder(planned.config, out)
+    watchers: list[Any] = [Progress(rung, quiet=quiet, lang=lang)]
+    if tracker is not None:
+        watchers.append(make_tracker(tracker, folder, {**planned.config["model"], **planned.config["train"]}))
+    run = run_fit(planned, folder, watchers)
     if not quiet:
-        unused = [
-            *(field.flag for field in loop_settings() if field.name in train),
-            *["--budget"] * bool(limit),
-        ]
+        others = (("--budget", limit), ("--tracker", tracker))
+        unused = [field.flag for field in loop_settings() if field.name in train]
+        unused += [flag for flag, value in others if value]
         _tell(run, prepared, unused, lang)
     say.result(run.path)
 

@@ -102,6 +102,6 @@ PlanOption = Annotated[
 ]
 TrackerOption = Annotated[
     str | None,
-    Parameter(help="Also log to a tracker that is installed, for instance tensorboard.", group=REST),
+    Parameter(help="Log to tensorboard, wandb, trackio or mlflow too, if it is installed.", group=REST),
 ]
 QuietOption = Annotated[bool, switch("--quiet", "-q", help="Say nothing but errors and the path.")]

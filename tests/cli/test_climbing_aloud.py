@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from sadari.cli.ascent import Ascent
+from sadari.lang import Lang
 
 QUICK = ["--budget", "20steps", "--starts", "1"]
 
@@ -105,3 +112,38 @@ def test_an_unfinished_climb_says_how_it_goes_on(
     (copy / "climb.json").unlink()
     code, _, err = sadari("look", copy)
     assert code == 2 and "is unfinished; give its `sadari climb` command again and it goes on" in err
+
+
+@pytest.mark.parametrize(
+    ("lang", "first", "second"),
+    [
+        ("en", "2/8 line, about 12 s left in all", "6/8 the judge from outside"),
+        ("ko", "2/8 line, 모두 약 12 s 남음", "6/8 바깥에서 견주는 모델"),
+    ],
+)
+def test_a_terminal_shows_the_stage_and_the_bar(
+    lang: Lang, first: str, second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = os.openpty()
+    terminal = os.fdopen(theirs, "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    watcher = Ascent(lang=lang)
+    with closing(watcher):
+        watcher.stage({"stage": "line", "number": 2, "of": 8, "seconds_left": 11.2})
+        watcher.start({"rung": "line", "steps": 100, "step": 0})
+        watcher({"rung": "line", "step": 100, "loss": 0.5})
+        watcher.stage({"stage": "judge", "number": 6, "of": 8, "seconds_left": 3.0})
+    terminal.flush()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(ours, 1 << 16).decode("utf-8", "replace"))
+    terminal.close()
+    os.close(ours)
+    assert first in shown and "100 %" in shown and second in shown
+    assert shown.index(first) < shown.index("100 %") < shown.index(second)
+
+
+def test_a_log_file_is_spared_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    Ascent().stage({"stage": "line", "number": 2, "of": 8, "seconds_left": 11.2})
+    assert not stream.getvalue()

@@ -41,10 +41,28 @@ def test_quiet_says_nothing_but_the_path(sadari: Callable) -> None:
     assert (code, err) == (0, "") and out == "runs/toy-linear-line\n"
 
 
-def test_plan_writes_nothing(sadari: Callable, tmp_path: Path) -> None:
+def test_plan_tells_and_writes_nothing(sadari: Callable, tmp_path: Path) -> None:
     code, out, err = sadari("fit", "shallow", "toy-wave", "--plan")
     assert code == 0, err
-    assert "301" in out + err and not (tmp_path / "runs").exists()
+    assert out.startswith("shallow: 301 parameters, ") and "of memory at most" in out
+    assert "nothing was trained or written" in err
+    code, out, err = sadari(
+        "climb", "toy-wave", "--rungs", "line,deep", "--starts", "2", "--plan", *QUICK[:2]
+    )
+    assert code == 0, err
+    assert [line.split(":")[0] for line in out.splitlines()] == ["mean", "line", "deep"]
+    assert "line: solved directly, without a step of training; parameters: 2\n" in out
+    assert "at most 20 steps" in out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", [["--plan"], []])
+def test_what_has_no_room_is_refused_before_anything_is_written(
+    more: list[str], sadari: Callable, tmp_path: Path
+) -> None:
+    code, _, err = sadari("fit", "shallow", "toy-wave", "--width", "1e12", *more)
+    assert code == 2 and "are free; give a smaller --width or fewer --layers" in err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_predict_look_and_export_take_the_run_that_fit_printed(sadari: Callable, shops: Path) -> None:
@@ -85,3 +103,12 @@ def test_notes_of_the_fit_are_said_after_those_of_the_data(sadari: Callable, tmp
     code, _, err = sadari("fit", "line", "twins.csv", "--task", "regress")
     assert code == 0 and err.count("note: ") + err.count("warning: ") >= 1
     assert len(err.splitlines()) == len(set(err.splitlines()))
+
+
+def test_a_tracker_gets_the_curves_too(sadari: Callable, tmp_path: Path) -> None:
+    code, _, err = sadari("fit", "shallow", "toy-wave", *QUICK, "--tracker", "tensorboard", "--out", "run")
+    assert code == 0, err
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    code, _, err = sadari("fit", "shallow", "toy-wave", *QUICK, "--tracker", "notebook", "--out", "other")
+    assert code == 2 and "--tracker 'notebook' is unknown; choose one of: tensorboard" in err
+    assert not (tmp_path / "other").exists()
