@@ -163,7 +163,7 @@ def test_the_run_of_the_verdict_predicts_raw_rows(climbs: dict[str, tuple[Climb,
 def test_a_finished_climb_is_taken_up_and_may_be_judged_by_other_lights(
     climbs: dict[str, tuple[Climb, Watch]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another metric, worth or language needs no new training."""
+    """Another metric, worth or language needs no rung fitted again."""
     made, _ = climbs["breast-cancer"]
     weights = (made.path / "deep" / "weights.safetensors").stat().st_mtime_ns
 
@@ -172,7 +172,6 @@ def test_a_finished_climb_is_taken_up_and_may_be_judged_by_other_lights(
 
     monkeypatch.setattr(ascent, "run_fit", never)
     monkeypatch.setattr(ascent, "judge", never)
-    monkeypatch.setattr("sadari.climbing.scores.learn_parts", never)
     again = climb(
         "breast-cancer", out=made.path, budget="60steps", starts=2, metric="log-loss", worth=1.0, lang="ko"
     )
@@ -370,8 +369,11 @@ def test_the_default_budget_grows_with_the_table() -> None:
 
 @pytest.mark.proof("logistic", "claim")
 @pytest.mark.proof("deep", "claim")
+@pytest.mark.proof("deep-skip", "claim")
 def test_mnist1d_scores_as_its_authors_report(tmp_path: Path) -> None:
-    """arXiv 2011.14439: logistic regression 32 %, an MLP 68 %."""
+    """arXiv 2011.14439: logistic regression is right in 32 % of the test rows, an MLP in 68 %. With default
+    settings.
+    """
     prepared = prepare("mnist1d")
 
     def accuracy(rung: str, **settings: Any) -> float:
@@ -379,10 +381,5 @@ def test_mnist1d_scores_as_its_authors_report(tmp_path: Path) -> None:
         return float(np.mean(run.predictions(prepared.test.features).argmax(1) == prepared.test.targets))
 
     assert accuracy("logistic") == pytest.approx(0.32, abs=0.03)
-    deep = accuracy(
-        "deep",
-        budget="2500steps",
-        model={"width": 200, "dropout": 0.3},
-        train={"learning_rate": 0.01, "batch_size": 100, "weight_decay": 0.1, "patience": 0},
-    )
-    assert deep == pytest.approx(0.68, abs=0.05)
+    for rung in ("deep", "deep-skip"):
+        assert accuracy(rung, budget="5000steps", starts=2) == pytest.approx(0.68, abs=0.05)
