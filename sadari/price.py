@@ -43,8 +43,10 @@ TEXTS = {
         "예측에 필요한 파일의 크기: 설정, 부호화 규칙, 가중치",
     ),
     "peak_memory": (
-        "bytes by which resident memory grew at its highest while the rung learnt",
-        "학습하는 동안 상주 메모리가 가장 크게 늘었을 때의 증가량(바이트)",
+        "bytes by which resident memory grew at its highest while the rung learnt, code that it was the "
+        "first to "
+        "load included",
+        "학습하는 동안 상주 메모리가 가장 크게 늘었을 때의 증가량(바이트). 처음 불러온 코드도 포함",
     ),
 }
 

@@ -13,8 +13,8 @@ The rule, in full (`RULE` says it to people):
 
 Step 2 follows the one-standard-error rule of Breiman et al. 1984 (CART, section 3.4.3), with the error of the
 *paired* difference in place of the error of one score: both rungs answer the same rows, so most of their
-errors are shared. Steps 1 and 3
-keep step 2 honest: among several rungs one always happens to look best on the test rows.
+errors are shared. Steps 1 and 3 keep step 2 honest: among several rungs one always happens to look best on
+the test rows.
 `benchmarks/verdict.py` measures how often the whole rule misleads. LOG.md has the rule it replaced.
 """
 
@@ -184,8 +184,9 @@ def decide(
     if lowest == 0:
         return verdict(("stay, best" if best == 0 else "stay",), best, 0, "stay")
 
-    hardest = {  # for every rung that may be the answer: the rung below that it beats least surely
-        i: min(range(lowest), key=lambda below: against(i, below).better)
+    # for every rung that may be the answer: the one below, the nearest of equals, it beats least surely
+    hardest = {
+        i: min(range(lowest), key=lambda below: (against(i, below).better, -below))
         for i in range(lowest, best + 1)
         if as_good(i)
     }
