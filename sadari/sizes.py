@@ -147,9 +147,8 @@ def answer(
     """Answer "more data or a taller rung?" for a rung, given the name and contributions of the best rung
     above it.
 
-    More data is sure to help where the last doubling did (with a probability of 0.95), a taller rung where it
-    is better with that probability; of two that are, the one that gains more is named. None with fewer than
-    three sizes.
+    More data is sure to help where the last doubling did, a taller rung where it is better, each as surely as
+    the verdict asks; of two that are, the one that gains more is named. None with fewer than three sizes.
     """
     if len(curve.rows) < 3:
         return None

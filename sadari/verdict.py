@@ -39,11 +39,11 @@ PROBABILITY = 0.975  # a 95 % interval leaves 2.5 % below it
 RULE = (
     "A rung counts if it scored better on the validation rows than every rung below it. Of those, the "
     "answer is the lowest whose paired difference from the best on the test rows is within {worth}. It must "
-    "also beat each one below it, with the 95 % interval of the gain above zero; else there is not enough "
+    "also beat each one below it, with the 95% interval of the gain above zero; else there is not enough "
     "data to tell.",
     "검증 행에서 아래의 모든 단보다 나은 단만 셉니다. 답은 그 가운데 시험 행에서 가장 좋은 단과의 짝지은 "
     "차이가 {worth} 이내인, 가장 낮은 단입니다. 또 답은 아래의 단보다 하나하나 나아야 합니다. 곧 차이의 "
-    "95 % 구간이 0보다 커야 하며, 아니면 아직 판단할 데이터가 모자란 것입니다.",
+    "95% 구간이 0보다 커야 하며, 아니면 아직 판단할 데이터가 모자란 것입니다.",
 )
 
 TEXTS = {

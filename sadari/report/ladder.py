@@ -15,6 +15,7 @@ from typing import Any
 from sadari.budget import Budget
 from sadari.report.html import section, tag
 from sadari.report.words import Words, probability
+from sadari.verdict import PROBABILITY
 
 EDGE = 0.03  # of the track's width, left free at both ends
 
@@ -99,9 +100,9 @@ def _judge(content: Mapping[str, Any], words: Words) -> str:
     """One sentence on what stands outside the ladder."""
     judge = next(rung for rung in content["rungs"] if rung["outside"])
     paired = judge["from_answer"]
-    if paired["better"] >= 0.95:
+    if paired["better"] >= PROBABILITY:
         key, gain = "judge better", words.gain(paired["gain"], unit=True).lstrip("+")
-    elif paired["better"] <= 0.05:
+    elif paired["better"] <= 1 - PROBABILITY:
         key, gain = "judge worse", words.gain(-paired["gain"], unit=True).lstrip("+")
     else:
         key, gain = "judge equal", words.gain(paired["gain"], unit=True)
