@@ -23,7 +23,7 @@ import numpy as np
 from sadari.errors import SadariError
 from sadari.layers.rows import Sums, over_rows
 
-GAP = 1e-9  # distance of the objective from its optimum, relative, at which the next step is the last
+GAP = 1e-7  # distance of the objective from its optimum, relative, at which the next step is the last
 STEPS = 200
 CERTAIN = 0.5  # a sum of losses below log 2 puts every row on the right side of its boundary
 WHOLE = 128  # weights up to which all second derivatives are kept, as one matrix
@@ -64,7 +64,8 @@ def fit_logistic(
         share = len(rows) / N
         table = _Table(X[rows], y[rows], centre, outputs, penalty * share, smoothing)
         W = _minimise(table, W, None, enough=0.05 * W.size)[0]  # so few rows tell no more
-        inverse = table.inverse * share if table.whole and len(rows) >= ENOUGH * W.size else None
+        enough = len(rows) >= ENOUGH * W.size or not table.whole  # to precondition, any will do
+        inverse = table.inverse * share if enough else None
     table = _Table(X, y, centre, outputs, penalty, smoothing)
     W, objective, steps, converged = _minimise(table, W, inverse, enough=0.0)
     if outputs > 1:
@@ -180,7 +181,9 @@ class _Table:
         def visit(slices: Iterator[slice]) -> Sums:
             value, gradient, curvature = np.zeros(1), np.zeros((outputs, D)), np.zeros(shape if second else 0)
             for rows, A in self._blocks(slices, self.X, self.dtype):
-                logits = weights @ A.T + intercepts  # (O, n) float64
+                logits = np.add(
+                    (A @ weights.T).T, intercepts, order="C"
+                )  # (O, n) float64, faster this way round
                 if outputs == 1:
                     part, residual, shares = _binary(logits, self.y[rows])
                 else:
@@ -253,7 +256,7 @@ class _Table:
         towards = np.matmul(inverse, residual[:, :, None])[:, :, 0]
         energy = first = float(np.vdot(residual, towards))
         self.steepest = max(self.steepest, first)
-        rest = max(min(0.1, math.sqrt(first / self.steepest)) * first, goal)
+        rest = max(min(0.1, math.sqrt(first / self.steepest)) * first, 0.01 * goal)
         direction = towards
         for _ in range(gradient.size):
             if energy <= rest:
@@ -279,8 +282,7 @@ class _Table:
             total = np.zeros(V.shape, np.float32)
             for rows, A in self._blocks(slices, self.single, np.dtype(np.float32)):
                 P = self.shares[:, rows]
-                U = weights @ A.T
-                U += intercepts  # (O, n)
+                U = np.add((A @ weights.T).T, intercepts, order="C")  # (O, n)
                 U -= np.einsum("on,on->n", P, U)
                 U *= P
                 total[:, :-1] += U @ A
@@ -338,8 +340,10 @@ def _curvature(A: np.ndarray, p: np.ndarray, total: np.ndarray) -> None:
         return
     ones = np.empty((n, D), np.float32)
     ones[:, :C], ones[:, C] = A, 1.0
-    spread = (p * (1 - p)).astype(np.float32)
     if p.min() == p.max():  # as at the start, where all classes share one block
-        total += spread[0, 0] * (ones.T @ ones)
+        total += p[0, 0] * (1 - p[0, 0]) * (ones.T @ ones)
         return
-    total += np.matmul(ones.T * spread[:, None, :], ones)
+    roots = np.sqrt(p * (1 - p)).astype(np.float32)
+    for k in range(outputs):
+        scaled = ones * roots[k][:, None]
+        total[k] += scaled.T @ scaled
