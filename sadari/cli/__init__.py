@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import pairwise
 
 from cyclopts import App, CycloptsError
 
+from sadari import __version__
 from sadari.cli import say
 from sadari.errors import SadariError
 from sadari.lang import Lang, default_lang, pick
@@ -62,7 +62,7 @@ def make_app() -> App:
         help="Climb from a line to deep networks on your own data, and learn how far up is worth it.",
         help_epilogue="sadari VERB --help explains a verb; sadari fit RUNG --help shows a rung's settings.",
         help_format="plaintext",
-        version=lambda: f"sadari {version('sadari')}",
+        version=f"sadari {__version__}",
         console=say.console(stderr=False),
         result_action="return_value",
         print_error=False,
@@ -122,7 +122,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _start() -> None:
-    print(pick(TEXTS, "start", default_lang(), version=version("sadari")))
+    print(pick(TEXTS, "start", default_lang(), version=__version__))
 
 
 def _lang_of(arguments: list[str]) -> Lang:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,7 +148,7 @@ def _tell(run: Run, prepared: Prepared, loop: list[str], lang: Lang) -> None:
         score=metric.show(metric.score(run.predictions(rows.features), targets)),
         rows=len(targets),
         seconds=say.duration(run.result["seconds"]),
-        path=run.path,
+        path=shlex.quote(str(run.path)),
     )
     say.aside(line)
 

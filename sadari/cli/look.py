@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,7 +102,7 @@ def _list_views(run: Run, path: Path, lang: Lang) -> None:
     )
     out.print(line, markup=False)
     say.notes(run.notes, lang)
-    out.print(pick(TEXTS, "views", lang, path=path), markup=False)
+    out.print(pick(TEXTS, "views", lang, path=shlex.quote(str(path))), markup=False)
     grid = Table.grid(padding=(0, 2))
     for name in views_for(run.config["task"], run.rung):
         info = VIEWS[name]
