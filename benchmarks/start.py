@@ -1,8 +1,8 @@
 """How long a person waits for words: `sadari --help`, `sadari rungs` and the like, start to last byte.
 
 Each command is a process of its own, taking turns over several rounds beside a Python that does nothing; what
-is above that floor is ours. Milliseconds of the wall clock, median and least (what an idle machine takes), and
-of processor time. The least of the commands that are marked must stay below 300.
+is above that floor is ours. Milliseconds of the wall clock, median and least (what an idle machine needs),
+and of processor time. The least of the commands that are marked must stay below 300.
 
     python benchmarks/start.py            writes benchmarks/results/start.csv
 """

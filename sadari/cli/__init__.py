@@ -13,7 +13,6 @@ from itertools import pairwise
 
 from cyclopts import App, CycloptsError
 
-from sadari import __version__
 from sadari.cli import say
 from sadari.errors import SadariError
 from sadari.lang import Lang, default_lang, pick
@@ -62,7 +61,7 @@ def make_app() -> App:
         help="Climb from a line to deep networks on your own data, and learn how far up is worth it.",
         help_epilogue="sadari VERB --help explains a verb; sadari fit RUNG --help shows a rung's settings.",
         help_format="plaintext",
-        version=f"sadari {__version__}",
+        version=lambda: f"sadari {_version()}",
         console=say.console(stderr=False),
         result_action="return_value",
         print_error=False,
@@ -122,7 +121,14 @@ def run(arguments: list[str]) -> int:
 
 
 def _start() -> None:
-    print(pick(TEXTS, "start", default_lang(), version=__version__))
+    print(pick(TEXTS, "start", default_lang(), version=_version()))
+
+
+def _version() -> str:
+    """The installed version; the library that looks it up is slow to import."""
+    from importlib.metadata import version
+
+    return version("sadari")
 
 
 def _lang_of(arguments: list[str]) -> Lang:
