@@ -85,10 +85,9 @@ tr.outside th { font-weight: 400; color: var(--soft) }
 """
 
 REST = """
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 18px;
-  margin: 18px 0; align-items: start }
-figure { margin: 0; padding: 16px 16px 14px; background: var(--card); border: 1px solid var(--line);
-  border-radius: 12px; min-width: 0 }
+.pictures { columns: 400px 2; column-gap: 18px; margin: 18px 0 0 }
+figure { margin: 0 0 18px; padding: 16px 16px 14px; break-inside: avoid;
+  background: var(--card); border: 1px solid var(--line); border-radius: 12px; min-width: 0 }
 figure h3 { margin: 0 0 4px; line-height: 1.4 }
 figure p { font-size: 15px; line-height: 1.5; margin: 0 0 8px }
 figure svg { display: block; width: 100%; height: auto }
