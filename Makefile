@@ -8,8 +8,8 @@ RUN = .venv/bin/python
 climb: .venv/ready  ## climb the ladder on bundled real data; the last line is the path of the report
 	@$(SADARI) climb diabetes --out runs/diabetes-climb
 
-test: .venv/ready  ## every test that runs in minutes
-	@$(RUN) -m pytest -q -n auto -m "not slow"
+test: .venv/ready  ## every test that runs in minutes, one thread a process
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto -m "not slow"
 
 check: .venv/ready  ## style, types and the direction of imports
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

@@ -34,9 +34,8 @@ def prove() -> tuple[list[dict], int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "proofs.json"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "-m", "proof", "tests"]
-        code = subprocess.call(
-            command, cwd=ROOT, env={**os.environ, "SADARI_PROOFS": str(path), "CI": "true"}
-        )
+        environment = {"SADARI_PROOFS": str(path), "CI": "true", "OMP_NUM_THREADS": "1"}
+        code = subprocess.call(command, cwd=ROOT, env={**os.environ, **environment})
         return json.loads(path.read_text()), code
 
 
