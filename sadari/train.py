@@ -228,7 +228,7 @@ class _Loop:
         self.log_every = config.log_every or self.evaluate_every
         self.best = Best(model, self.members, config.patience)
         self.total = torch.zeros(self.members, device=self.parameters[0].device)  # losses since the last line
-        self.summed = 0  # steps in `total`
+        self.looked = 0  # the step of that line
         self.norms: dict[str, Any] = {}
         self.died: dict[int, int] = {}
         self.spent = 0.0  # seconds before an interruption
@@ -240,26 +240,25 @@ class _Loop:
         """Beside its arithmetic a step pays two comparisons; all that can wait is behind them."""
         model, optimizer, schedule, signals = self.model, self.optimizer, self.schedule, self.signals
         backward, clip, clock = self._backward(), self.config.clip, time.perf_counter
-        steps, warmup = self.steps, self.warmup
+        step, steps, warmup, add = self.step, self.steps, self.warmup, self.total.add_
         self._start()
         stopped = self._over()
         while not stopped:
-            for batch in self.batches.epoch(self.step - self.epoch_began):
+            for batch in self.batches.epoch(step - self.epoch_began):
                 losses = backward(model, batch)
                 if clip:
                     clip_gradients(self.parameters, clip, self.members)
-                optimizer.step(schedule(self.step, steps, warmup))
-                self.total += losses["loss"]
-                self.summed += 1
-                self.step += 1
-                if self.step == self.due:
+                optimizer.step(schedule(step, steps, warmup))
+                add(losses["loss"])
+                self.step = step = step + 1
+                if step == self.due:
                     stopped = self._look(losses)
                 if signals.caught or clock() >= self.wake:
                     stopped = self._wake_up(losses, stopped)
                 if stopped:
                     break
             else:
-                self.epoch_began = self.step
+                self.epoch_began = step
         return self._finish(stopped)
 
     def _backward(self) -> probe.Backward:
@@ -300,7 +299,7 @@ class _Loop:
 
     def _look(self, losses: Mapping[str, Tensor], last: bool = False) -> str:
         """Log a line and, when it is time, evaluate; returns why to stop, or ""."""
-        means = (self.total / self.summed).tolist()
+        means = (self.total / (self.step - self.looked)).tolist()
         factor = self.schedule(self.step - 1, self.steps, self.warmup)
         record: dict[str, Any] = {
             "step": self.step,
@@ -311,7 +310,7 @@ class _Loop:
             "seconds": round(self._seconds(), 3),
         }
         self.total.zero_()
-        self.summed = 0
+        self.looked = self.step
         if self.norms:
             record["gradients"] = self.norms
         newly = [k for k, loss in enumerate(means) if not math.isfinite(loss) and k not in self.died]
@@ -361,7 +360,7 @@ class _Loop:
         if stopped:
             return stopped
         if self._seconds() >= self._deadline():
-            if self.summed:  # else this very step was looked at
+            if self.looked < self.step:  # else this very step was looked at
                 self._look(losses, last=True)
             return "budget"
         if self.folder and now >= self.saved_at + self.config.checkpoint_seconds:
@@ -369,7 +368,8 @@ class _Loop:
             self.saved_at = time.perf_counter()
         if self.live and now >= self.lived_at + LIVE_SECONDS:
             self.lived_at = now
-            recent = self.total / self.summed if self.summed else losses["loss"]
+            taken = self.step - self.looked
+            recent = self.total / taken if taken else losses["loss"]
             record = {"step": self.step, "loss": _plain(recent.tolist()), "seconds": self._seconds()}
             self._tell(self.live, {**record, "best_score": _plain(self.best.score.tolist())})
         self._plan_wake()
@@ -426,7 +426,7 @@ class _Loop:
             "settled": self.settled,
             "step": self.step,
             "epoch_began": self.epoch_began,
-            "summed": self.summed,
+            "looked": self.looked,
             "seconds": self._seconds(),
             "died": list(self.died.items()),
         }
@@ -462,7 +462,7 @@ class _Loop:
             value.copy_(tensors[name])
         self.batches.load({"order": tensors["order"]})
         torch.set_rng_state(tensors["random"])
-        self.step, self.epoch_began, self.summed = facts["step"], facts["epoch_began"], facts["summed"]
+        self.step, self.epoch_began, self.looked = facts["step"], facts["epoch_began"], facts["looked"]
         self.spent = facts["seconds"]
         self.died = dict(facts["died"])
 
