@@ -1,9 +1,10 @@
 """How long a person waits for words: `sadari --help`, `sadari rungs` and the like, start to last byte.
 
-Each command is a process of its own, taking turns over several rounds, beside a Python that does nothing: what
-is above that floor is ours. Milliseconds of the wall clock, median and least, and of processor time, median.
-These processes have one thread and wait for nothing, so processor time is what a person waits on an idle
-machine: for the commands that are marked it must stay below 300. `load` is how many processes wanted the cores.
+Each command is a process of its own, taking turns over several rounds, beside a Python that does nothing:
+what is above that floor is ours. Milliseconds of the wall clock, median and least, and of processor time,
+median. These processes have one thread and wait for nothing, so processor time is what a person waits on an
+idle machine: for the commands that are marked it must stay below 300. `load` is how many processes wanted
+the cores.
 
     python benchmarks/start.py            writes benchmarks/results/start.csv
 """
