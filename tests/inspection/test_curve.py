@@ -52,7 +52,7 @@ def test_the_typical_curve_holds_medians_and_modes_still(fitted: Any, mixed_csv:
             "size": view.arrays["x"][:3],
             "garden": [bool(still["garden"])] * 3,
             "city": [still["city"]] * 3,
-            "day": np.full(3, round(still["day"])).astype("datetime64[D]"),
+            "day": np.full(3, round(still["day"] * 86_400_000_000)).astype("datetime64[us]"),
         }
     )
     np.testing.assert_allclose(run.predict(row)["prediction"], view.arrays["typical"][0, :3], rtol=1e-4)
