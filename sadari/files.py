@@ -52,7 +52,11 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SadariError(f"{path.parent} is not {what}: it has no {path.name}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # bad bytes, bad JSON, numbers or nesting without end
         raise SadariError(f"{path} cannot be read as JSON ({error}); make {what} again") from error
     if not isinstance(content, dict):
         raise SadariError(f"{path} holds {type(content).__name__}, not an object; make {what} again")

@@ -123,6 +123,8 @@ def plan_fit(
     find_rung(rung, task)  # a misspelt rung must not wait for the data to be read
     if starts < 1:
         raise SadariError(f"--starts {starts} is below 1; one network needs one start")
+    if not 0 <= seed < 2**32:
+        raise SadariError(f"--seed {seed} is no seed; give a whole number from 0 up to 4,294,967,295")
     if prepared is None:
         prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
     model_class = find_rung(rung, prepared.task).load()

@@ -20,13 +20,14 @@ import numpy as np
 import polars as pl
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sadari import files
 from sadari.data.prepare import Prepared, prepare
 from sadari.data.spec import TableSpec
 from sadari.errors import SadariError
+from sadari.ladder import find_rung
 from sadari.lang import Note
 from sadari.losses import Loss
 from sadari.tasks import EVALUATION_ROWS, TableTask, build, loss_for
@@ -84,13 +85,19 @@ class Run:
         spec = TableSpec.from_json(files.read_json(path / SPEC, "a run"))
         try:
             task = TableTask(config["task"], loss_for(spec, **config["loss"]))
+            model_class = find_rung(config["rung"], config["task"]).load()
+            settings = model_class.Config(**config["model"])
+            expected = model_class.parameter_count(settings, spec.width, task.loss.outputs)
+            check_weights(path / WEIGHTS, result["weights"], expected)
             model = build(
                 config["rung"], config["task"], config["model"], spec.width, task.loss, config["seed"]
             )
-            checksum = result["weights"]
-        except (KeyError, TypeError, ValueError) as error:
+            for note in result["notes"]:
+                Note.from_json(note)
+            str(config["data"]["source"] + config["data"]["target"] + config["data"]["fingerprint"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SadariError(f"{path / CONFIG} does not describe a run ({error}); fit it again") from error
-        load_weights(model, path / WEIGHTS, checksum)
+        load_weights(model, path / WEIGHTS)
         return cls(path, config, result, spec, model.eval(), task)
 
     @torch.inference_mode()
@@ -160,7 +167,7 @@ class Run:
 def check_format(config: dict[str, Any], path: Path) -> None:
     """Raise SadariError when `config` was written by a newer format than this code reads, or by none."""
     version = config.get("format")
-    if not isinstance(version, int):
+    if type(version) is not int or version < 1:  # True is an int to Python
         raise SadariError(f"{path / CONFIG} has no format number, so {path} is not a run; fit it again")
     if version > FORMAT:
         raise SadariError(
@@ -168,14 +175,35 @@ def check_format(config: dict[str, Any], path: Path) -> None:
         )
 
 
-def load_weights(model: nn.Module, path: Path, checksum: str) -> None:
-    """Fill `model` from a safetensors file whose SHA-256 must be `checksum`. Raises SadariError otherwise."""
+def check_weights(path: Path, checksum: str, parameters: int) -> None:
+    """Look at a weights file before a model is made for it.
+
+    Raises SadariError when it is missing, when its SHA-256 is not `checksum`, or when it does not hold as
+    many numbers as the rung has parameters: a config that asks for a giant must not be obeyed.
+    """
     if not path.is_file():
         raise SadariError(f"{path} is missing; fit the run again")
     if files.sha256(path) != checksum:
         raise SadariError(
             f"{path} is not the file this run was saved with (truncated or swapped); fit the run again"
         )
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            held = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except SafetensorError as error:
+        raise SadariError(
+            f"{path} does not fit the rung in {CONFIG}, it is no safetensors file ({error}); fit it again"
+        ) from error
+    if held != parameters:
+        raise SadariError(
+            f"{path} does not fit the rung in {CONFIG} ({held:,} numbers for {parameters:,} parameters); "
+            f"fit the run again"
+        )
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` from a safetensors file. Raises SadariError when names, shapes or values do not fit."""
     try:
         weights = safetensors.torch.load_file(path)
         model.load_state_dict(weights)

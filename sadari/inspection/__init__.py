@@ -139,7 +139,7 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
     task, fitting = several[0].task.name, views_for(several[0].task.name, several[0].rung)
     if view not in VIEWS:
         near = get_close_matches(view, VIEWS, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
+        meant = f"; did you mean {near[0]}?" if near else ";"
         raise SadariError(f"there is no view {view!r}{meant} Views that fit this run: {', '.join(fitting)}")
     info = VIEWS[view]
     for run in several:

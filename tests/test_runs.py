@@ -1,0 +1,87 @@
+"""The run's folder: what it must hold, and what it is refused for before anything is built from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sadari.errors import SadariError
+from sadari.fitting import fit
+from sadari.runs import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return fit("shallow", "iris", out=tmp_path / "run", budget="20steps", model={"width": 4}).path
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_config_that_asks_for_a_giant_is_not_obeyed(run: Path) -> None:
+    edit(run / "config.json", lambda config: config["model"].update(width=10**9))
+    with pytest.raises(SadariError, match=r"does not fit the rung .*35 numbers for 8,000,000,003 parameters"):
+        Run.load(run)
+
+
+@pytest.mark.parametrize("version", [True, -1, 0, "1", None])
+def test_a_format_that_is_no_format_is_refused(run: Path, version: Any) -> None:
+    edit(run / "config.json", lambda config: config.update(format=version))
+    with pytest.raises(SadariError, match=r"has no format number, so .* is not a run; fit it again"):
+        Run.load(run)
+
+
+@pytest.mark.parametrize("part", ["data", "loss", "model", "rung"])
+def test_a_config_with_a_part_missing_is_refused(run: Path, part: str) -> None:
+    edit(run / "config.json", lambda config: config.pop(part))
+    with pytest.raises(SadariError, match=rf"does not describe a run \('{part}'\); fit it again"):
+        Run.load(run)
+
+
+def test_json_without_end_is_refused(run: Path) -> None:
+    (run / "config.json").write_text('{"a":' * 100_000)
+    with pytest.raises(SadariError, match="cannot be read as JSON"):
+        Run.load(run)
+
+
+def test_fitting_again_opens_the_finished_run_and_another_fit_is_refused(run: Path) -> None:
+    before = (run / "result.json").read_bytes()
+    again = fit("shallow", "iris", out=run, budget="20steps", model={"width": 4})
+    assert again.path == run and (run / "result.json").read_bytes() == before
+    with pytest.raises(
+        SadariError, match=re.escape(f"{run} already holds something else; give another folder")
+    ):
+        fit("shallow", "iris", out=run, budget="21steps", model={"width": 4})
+
+
+def test_data_that_changed_since_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [f"{k},{k * 2.5}" for k in range(60)]
+    path.write_text("\n".join(["x,y", *rows]) + "\n")
+    run = fit("line", path, out=tmp_path / "run")
+    assert run.data().table.rows == 60
+    path.write_text("\n".join(["x,y", *rows[:-1], "59,0.5"]) + "\n")
+    with pytest.raises(
+        SadariError, match="has changed since this run was fitted; fit again to look at new data"
+    ):
+        run.data()
+
+
+@pytest.mark.parametrize(("setting", "value"), [("seed", -1), ("seed", 2**40), ("starts", 0)])
+def test_settings_out_of_range_are_refused_before_the_data_are_read(setting: str, value: int) -> None:
+    with pytest.raises(SadariError, match=f"--{setting} {value} is"):
+        fit("line", "no such file", **{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_misspelt_setting_is_named_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(SadariError, match="rung 'shallow' has no setting 'widht'; its settings are: width,"):
+        fit("shallow", "iris", out=tmp_path / "run", model={"widht": 4})
+    assert not (tmp_path / "run").exists()
