@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,6 +240,36 @@ def test_a_full_disk_is_said_and_leaves_the_state_before(
     trained = train(resumed, TASK, TRAIN, VALIDATION, CONFIG, folder=tmp_path)
     straight = train(whole, TASK, TRAIN, VALIDATION, CONFIG, folder=tmp_path / "whole")
     assert_same((resumed, trained, tmp_path), (whole, straight, tmp_path / "whole"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, with room for one state and not for two."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this system does not let us mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_really_is_full(small_disk: Path, tmp_path: Path) -> None:
+    with pytest.raises(SadariInterrupted):
+        train(model("one"), TASK, TRAIN, VALIDATION, CONFIG, folder=small_disk, watchers=[StopAt(5)])
+    state = small_disk / "checkpoint" / "state.safetensors"
+    before, left = state.read_bytes(), shutil.disk_usage(small_disk).free
+    (small_disk / "filler").write_bytes(bytes(left))
+    with pytest.raises(SadariError, match=r"cannot write .* \(No space left on device\); free some space"):
+        train(
+            model("one"), TASK, TRAIN, VALIDATION, replace(CONFIG, checkpoint_seconds=0.0), folder=small_disk
+        )
+    assert state.read_bytes() == before and list(state.parent.iterdir()) == [state]
+    (small_disk / "filler").unlink()
+    whole, resumed = model("one"), model("one")
+    trained = train(resumed, TASK, TRAIN, VALIDATION, CONFIG, folder=small_disk)
+    straight = train(whole, TASK, TRAIN, VALIDATION, CONFIG, folder=tmp_path / "whole")
+    assert_same((resumed, trained, small_disk), (whole, straight, tmp_path / "whole"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
