@@ -74,8 +74,10 @@ TEXTS = {
         "{below} 단보다 {metric} {gain} 낫고(95% 구간 {low} ~ {high}), 정말 나을 확률은 {better}입니다.",
     ),
     "top": (
-        " None above scores better on both, and none below comes as near as {worth}.",
-        " 위에는 두 쪽 모두 더 나은 단이 없고, 아래에는 {worth} 이내로 따라온 단이 없습니다.",
+        " No rung above does better on validation and test rows alike, and none below comes as near as "
+        "{worth}.",
+        " 위의 어느 단도 검증 행과 시험 행에서 모두 더 낫지는 않고, 아래에는 {worth} 이내로 따라온 단이 "
+        "없습니다.",
     ),
     "no further": (
         " No further: {best} adds {further}, which is within {worth}.",
