@@ -21,7 +21,7 @@ FLOORS = (
     "layers picture",
     "models",
     "tasks",
-    "optim batches best borrowed checkpoint probe rates train progress trackers plan runs",
+    "optim batches best borrowed checkpoint loop probe rates train progress trackers plan runs",
     "fitting metrics verdict price",
     "inspection charts judge sizes tune export predict",
     "climbing report",
