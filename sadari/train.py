@@ -1,20 +1,11 @@
-"""The one loop: every model of every ladder is trained here, and nowhere else.
-
-1. settle what is left open: threads, precision, learning rate, steps   2. take up an interrupted training
-3. step after step: batch, gradients, clip, move   4. now and then: log, evaluate, keep the best, save
-5. put back the best
-
-A task turns (model, batch) into losses and gradients (`task.backward`) and scores rows (`task.evaluate`); the
-loop knows nothing else about either. A stack of K networks is one model with K losses: each member keeps its
-own best weights, runs out of patience on its own and, should it diverge, dies alone.
-"""
+"""How to train: the settings, and the call that settles what they leave open and runs the loop (`loop.py`)."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,27 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from sadari import checkpoint, probe
-from sadari.batches import Batches, rows_of
-from sadari.best import Best
-from sadari.borrowed import Signals, borrowed
+from sadari.borrowed import borrowed
 from sadari.errors import SadariError
-from sadari.layers.stack import Stack
-from sadari.optim import SCHEDULES, clip_gradients, make_optimizer
+from sadari.loop import Loop, SadariInterrupted, Trained, Watcher, flag
+from sadari.optim import SCHEDULES
 
-Watcher = Callable[[dict[str, Any]], None]
-"""Called with each record of the log. It may also have `start(facts)`, called before the first step,
-`live(record)`, called at most ten times a second between records, and `close()`. A KeyboardInterrupt from it
-acts as Ctrl-C."""
-
-LIVE_SECONDS = 0.1  # between two calls of a watcher's `live`
-OVERRUN = 1.25  # of a budget in seconds, after which training stops whatever the schedule says
-
-
-class SadariInterrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C or a polite kill; the message says how to go on.
-
-    No `Exception`, so that a climb or a tuner, which outlives the failure of a rung, does not outlive this.
-    """
+__all__ = ["SadariInterrupted", "TrainConfig", "Trained", "Watcher", "train"]
 
 
 @dataclass(frozen=True)
@@ -96,13 +72,13 @@ class TrainConfig:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise SadariError(
-                    f"{_flag(name)} {getattr(self, name)!r} is unknown; choose one of: {', '.join(known)}"
+                    f"{flag(name)} {getattr(self, name)!r} is unknown; choose one of: {', '.join(known)}"
                 )
         for name, (least, below) in RANGES.items():
             value = getattr(self, name)
             if not (math.isfinite(value) and least <= value < below):
                 rule = f"at least {least:g}" + ("" if below == math.inf else f" and below {below:g}")
-                raise SadariError(f"{_flag(name)} {value:g} is out of range; it must be {rule}")
+                raise SadariError(f"{flag(name)} {value:g} is out of range; it must be {rule}")
 
 
 CHOICES = {
@@ -127,29 +103,6 @@ RANGES = {"momentum": (0, 1), "warmup": (0, 1), "weight_decay": (0, 1)} | dict.f
     ),
     (0, math.inf),
 )
-FREE = {"budget_seconds", "checkpoint_seconds", "threads"}  # may differ when a training goes on
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training did; the model holds the best weights."""
-
-    steps: int
-    """Steps taken, those before an interruption included."""
-    seconds: float
-    """Wall clock, likewise."""
-    best_step: int
-    """Step at which the best member was at its best."""
-    best_score: Tensor
-    """Lowest validation score of each member (K,) double, by the task; infinite if it died first."""
-    stopped: str
-    """Why it ended: "budget", "epochs" or "patience"."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """The records of log.jsonl."""
-    settled: dict[str, Any] = field(default_factory=dict)
-    """What was found out before the first step: steps, learning_rate, threads, precision."""
-    died: dict[int, int] = field(default_factory=dict)
-    """Members whose loss stopped being a number, with the step at which that was seen."""
 
 
 def train(
@@ -190,7 +143,7 @@ def train(
             settled = probe.settle(model, task, train, validation, config, rows, learning_rates)
         torch.set_num_threads(settled["threads"])
         torch.manual_seed(config.seed)
-        loop = _Loop(model, task, train, validation, config, settled, rows, learning_rates)
+        loop = Loop(model, task, train, validation, config, settled, rows, learning_rates)
         began = time.perf_counter()  # a budget pays for steps, not for the first use of a library
         loop.began, loop.signals, loop.folder, loop.watchers = began, signals, folder, watchers
         if saved:
@@ -201,291 +154,3 @@ def train(
         finally:
             model.train(was_training)
             loop.close()
-
-
-class _Loop:
-    """One training, from its first step or from a saved one to its end."""
-
-    began: float
-    signals: Signals
-    folder: Path | None
-    watchers: Sequence[Watcher]
-
-    def __init__(self, model, task, train, validation, config: TrainConfig, settled, rows, rates) -> None:
-        self.model, self.task, self.validation, self.config = model, task, validation, config
-        self.settled = settled
-        self.members = getattr(model, "members", 1)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.batches = Batches(train, config.batch_size, config.seed, rows)
-        self.optimizer = make_optimizer(
-            model, config, settled["learning_rate"], rates, per_epoch=self.batches.per_epoch
-        )
-        self.rates = [settled["learning_rate"]] if rates is None else rates.tolist()
-        self.schedule = SCHEDULES[config.schedule]
-        self.steps, self.step, self.epoch_began = settled["steps"], 0, 0
-        self.warmup = round(config.warmup * self.steps)
-        self.evaluate_every = probe.evaluations_every(config, self.batches.per_epoch, self.steps)
-        self.log_every = config.log_every or self.evaluate_every
-        self.best = Best(model, self.members, config.patience)
-        self.total = torch.zeros(self.members, device=self.parameters[0].device)  # losses since the last line
-        self.looked = 0  # the step of that line
-        self.norms: dict[str, Any] = {}
-        self.died: dict[int, int] = {}
-        self.spent = 0.0  # seconds before an interruption
-        self.log = checkpoint.Log(None, 0)
-
-    # ------------------------------------------------------------------ the loop
-
-    def run(self) -> Trained:
-        """Beside its arithmetic a step pays two comparisons; all that can wait is behind them."""
-        model, optimizer, schedule, signals = self.model, self.optimizer, self.schedule, self.signals
-        backward, clip, clock = self._backward(), self.config.clip, time.perf_counter
-        step, steps, warmup, add = self.step, self.steps, self.warmup, self.total.add_
-        self._start()
-        stopped = self._over()
-        while not stopped:
-            for batch in self.batches.epoch(step - self.epoch_began):
-                losses = backward(model, batch)
-                if clip:
-                    clip_gradients(self.parameters, clip, self.members)
-                optimizer.step(schedule(step, steps, warmup))
-                add(losses["loss"])
-                self.step = step = step + 1
-                if step == self.due:
-                    stopped = self._look(losses)
-                if signals.caught or clock() >= self.wake:
-                    stopped = self._wake_up(losses, stopped)
-                if stopped:
-                    break
-            else:
-                self.epoch_began = step
-        return self._finish(stopped)
-
-    def _backward(self) -> probe.Backward:
-        backward = self.task.backward
-        if self.settled["precision"] == "bf16":
-            backward = probe.autocast(backward, self.parameters[0].device)
-        if not self.config.log_gradients:
-            return backward
-
-        def with_norms(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            losses = backward(model, batch)
-            if self.step + 1 == self.due:  # here, since clipping and the optimizer change gradients in place
-                self.norms = gradient_norms(model)
-            return losses
-
-        return with_norms
-
-    def _start(self) -> None:
-        self.log = checkpoint.Log(self.folder, self.step)
-        if self.folder and self.settled["timed"] and not self.step:
-            self._save(self.folder)  # what a clock decided must not be decided again when this is killed
-        self.saved_at = self.lived_at = time.perf_counter()
-        self.live = [watcher.live for watcher in self.watchers if hasattr(watcher, "live")]
-        facts = {"steps": self.steps, "step": self.step, "members": self.members, "seconds": self.spent}
-        for watcher in self.watchers:
-            if hasattr(watcher, "start"):
-                watcher.start(facts)
-        self._plan_due()
-        self._plan_wake()
-
-    # ------------------------------------------------------------------ now and then, by the count of steps
-
-    def _plan_due(self) -> None:
-        """The next step with something to log or to evaluate."""
-        self.due = min(
-            self.steps, *(self.step + n - self.step % n for n in (self.evaluate_every, self.log_every))
-        )
-
-    def _look(self, losses: Mapping[str, Tensor], last: bool = False) -> str:
-        """Log a line and, when it is time, evaluate; returns why to stop, or ""."""
-        means = (self.total / (self.step - self.looked)).tolist()
-        factor = self.schedule(self.step - 1, self.steps, self.warmup)
-        record: dict[str, Any] = {
-            "step": self.step,
-            "epoch": round(self.step / self.batches.per_epoch, 3),
-            "loss": _plain(means),
-            **{name: _plain(value.tolist()) for name, value in losses.items() if name != "loss"},
-            "learning_rate": _plain([rate * factor for rate in self.rates]),
-            "seconds": round(self._seconds(), 3),
-        }
-        self.total.zero_()
-        self.looked = self.step
-        if self.norms:
-            record["gradients"] = self.norms
-        newly = [k for k, loss in enumerate(means) if not math.isfinite(loss) and k not in self.died]
-        self.died |= dict.fromkeys(newly, self.step)
-        last = last or self.step == self.steps
-        if rows_of(self.validation) and (last or self.step % self.evaluate_every == 0):
-            scores = self.task.score(self.model, self.validation)
-            self.best.update(scores["score"], self.step)
-            record |= {
-                f"validation_{name}": _plain(value.tolist())
-                for name, value in scores.items()
-                if name != "score"
-            }
-            record["best_score"] = _plain(self.best.score.tolist())
-        self.log.append(record)
-        self._tell(self.watchers, record)
-        self._plan_due()
-        if len(self.died) == self.members:
-            raise SadariError(
-                f"the loss became {means[0]} by step {self.step} at learning rate {max(self.rates):g}; "
-                f"give a lower one, say --learning-rate {max(self.rates) / 10:.1g}"
-            )
-        return self._over()
-
-    def _over(self) -> str:
-        """Why there is no further step; "" while there is one."""
-        if self.step >= self.steps:
-            return self.settled["limit"]
-        return "patience" if self.best.out(self.died) else ""
-
-    # ------------------------------------------------------------------ now and then, by the clock
-
-    def _plan_wake(self) -> None:
-        """The next moment with something to save, to show or to stop."""
-        moments = [time.perf_counter() + self._deadline() - self._seconds()]
-        if self.folder:
-            moments.append(self.saved_at + self.config.checkpoint_seconds)
-        if self.live:
-            moments.append(self.lived_at + LIVE_SECONDS)
-        self.wake = min(moments)
-
-    def _wake_up(self, losses: Mapping[str, Tensor], stopped: str) -> str:
-        """Obey a signal, mind the deadline, save, show that training lives; returns why to stop, or ""."""
-        now = time.perf_counter()
-        if self.signals.caught:  # even at the last step: what called this training must stop as well
-            self._interrupt()
-        if stopped:
-            return stopped
-        if self._seconds() >= self._deadline():
-            if self.looked < self.step:  # else this very step was looked at
-                self._look(losses, last=True)
-            return "budget"
-        if self.folder and now >= self.saved_at + self.config.checkpoint_seconds:
-            self._save(self.folder)
-            self.saved_at = time.perf_counter()
-        if self.live and now >= self.lived_at + LIVE_SECONDS:
-            self.lived_at = now
-            taken = self.step - self.looked
-            recent = self.total / taken if taken else losses["loss"]
-            record = {"step": self.step, "loss": _plain(recent.tolist()), "seconds": self._seconds()}
-            self._tell(self.live, {**record, "best_score": _plain(self.best.score.tolist())})
-        self._plan_wake()
-        return ""
-
-    def _deadline(self) -> float:
-        return OVERRUN * self.config.budget_seconds if self.config.budget_seconds else math.inf
-
-    def _seconds(self) -> float:
-        return self.spent + time.perf_counter() - self.began
-
-    def _interrupt(self) -> None:
-        where = f"stopped at step {self.step} of {self.steps}"
-        if not self.folder:
-            raise SadariInterrupted(f"{where}; nothing was saved, since this training has no folder")
-        self._save(self.folder)
-        raise SadariInterrupted(f"{where}, saved in {self.folder}; give the same command again to go on")
-
-    def _tell(self, listeners: Sequence[Watcher], record: dict[str, Any]) -> None:
-        for listener in listeners:
-            try:
-                listener(record)
-            except KeyboardInterrupt:
-                self.signals.caught = True
-
-    # ------------------------------------------------------------------ the end, and coming back
-
-    def _finish(self, stopped: str) -> Trained:
-        scored = bool(rows_of(self.validation))
-        if scored:
-            self.best.restore()
-        return Trained(
-            steps=self.step,
-            seconds=self._seconds(),
-            best_step=int(self.best.step[self.best.score.argmin()]) if scored else self.step,
-            best_score=self.best.score.clone(),
-            stopped=stopped,
-            history=self.log.records,
-            settled=dict(self.settled),
-            died=dict(self.died),
-        )
-
-    def close(self) -> None:
-        self.log.close()
-        for watcher in self.watchers:
-            if hasattr(watcher, "close"):
-                watcher.close()
-
-    def _save(self, folder: Path) -> None:
-        facts = {
-            "config": asdict(self.config),
-            "shapes": self._shapes(),
-            "rates": self.rates,
-            "settled": self.settled,
-            "step": self.step,
-            "epoch_began": self.epoch_began,
-            "looked": self.looked,
-            "seconds": self._seconds(),
-            "died": list(self.died.items()),
-        }
-        tensors = {**self._tensors(), "random": torch.get_rng_state(), "order": self.batches.state()["order"]}
-        self.log.sync()
-        checkpoint.save(folder, tensors, facts)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """What a step changes, by name; the tensors themselves."""
-        parts = {"model": self.best.live, "best": self.best.state(), "optimizer": self.optimizer.state()}
-        named = {f"{part}.{name}": parts[part][name] for part in parts for name in parts[part]}
-        return {**named, "total": self.total}
-
-    def _shapes(self) -> dict[str, list[int]]:
-        named = {f"train.{name}": value for name, value in self.batches.arrays.items()} | self.best.live
-        return {name: list(value.shape) for name, value in named.items()}
-
-    def resume(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Take up a saved state. Raises SadariError when it is another training's."""
-        ours, theirs = asdict(self.config), facts["config"]
-        for name in ours.keys() - FREE:
-            if ours[name] != theirs.get(name):
-                raise SadariError(
-                    f"{self.folder} holds a training with {_flag(name)} {theirs.get(name)}, "
-                    f"not {ours[name]}; give the same settings to go on, or another folder with --out"
-                )
-        if facts["shapes"] != self._shapes() or facts["rates"] != self.rates:
-            raise SadariError(
-                f"{self.folder} holds a training of another model or of other data; "
-                "give another folder with --out"
-            )
-        for name, value in self._tensors().items():
-            value.copy_(tensors[name])
-        self.batches.load({"order": tensors["order"]})
-        torch.set_rng_state(tensors["random"])
-        self.step, self.epoch_began, self.looked = facts["step"], facts["epoch_began"], facts["looked"]
-        self.spent = facts["seconds"]
-        self.died = dict(facts["died"])
-
-
-def gradient_norms(model: nn.Module) -> dict[str, Any]:
-    """Norm of each layer's gradient, weight and bias together; a list over the members of a stack."""
-    if isinstance(model, Stack):
-        gradient: Any = model.flat.grad
-        parts = {name: part.flatten(1) for name, part in model.split(gradient).items()}
-    else:
-        named = model.named_parameters()
-        parts = {name: value.grad.reshape(1, -1) for name, value in named if value.grad is not None}
-    squares: dict[str, Tensor] = {}
-    for name, part in parts.items():
-        layer = name.rpartition(".")[0] or name
-        squares[layer] = squares.get(layer, 0.0) + part.square().sum(1)
-    return {layer: _plain(square.sqrt().tolist()) for layer, square in squares.items()}
-
-
-def _plain(values: list[float]) -> Any:
-    """A list over members, or the one value of a single network."""
-    return values[0] if len(values) == 1 else values
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
