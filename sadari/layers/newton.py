@@ -30,6 +30,7 @@ WHOLE = 128  # weights up to which all second derivatives are kept, as one matri
 SMALL = 1 << 19  # cells of a table that is converted to float64 once, not in every pass: 4 MB
 SHARE = 8  # one row in so many makes the table that is solved first
 RUN = 16  # neighbouring rows that are taken together, so that memory is read in order
+SAMPLED = 1 << 24  # cells of the largest such table, so that it fits in memory: 128 MB
 ROWS_A_WEIGHT = 20  # rows that such a table needs for each weight
 ENOUGH = 100  # rows a weight whose second derivatives, scaled up, will do for a larger table
 HOLDS = 0.1  # a step that leaves more than this share of the distance asks for new second derivatives
@@ -60,7 +61,7 @@ def fit_logistic(
         centre[:] = 0.0  # only far columns need to be moved
     W = np.zeros((outputs, C + 1))  # the intercept comes last
     inverse = None
-    for rows in _samples(N, W.size):
+    for rows in _samples(N, C, W.size):
         share = len(rows) / N
         table = _Table(X[rows], y[rows], centre, outputs, penalty * share, smoothing)
         W = _minimise(table, W, None, enough=0.05 * W.size)[0]  # so few rows tell no more
@@ -73,13 +74,14 @@ def fit_logistic(
     return Optimum(W[:, :C], W[:, C] - W[:, :C] @ centre, objective, steps, converged)
 
 
-def _samples(rows: int, weights: int) -> list[np.ndarray]:
+def _samples(rows: int, columns: int, weights: int) -> list[np.ndarray]:
     """Row numbers of samples, the smallest first: a run of rows from somewhere in each stretch."""
     samples = []
     stretch = SHARE * RUN
     while (runs := rows // stretch) * RUN >= max(ROWS_A_WEIGHT * weights, 1000):
-        starts = np.arange(runs) * stretch + np.random.default_rng(0).integers(0, stretch - RUN, runs)
-        samples.append((starts[:, None] + np.arange(RUN)).ravel())
+        if runs * RUN * columns <= SAMPLED:
+            starts = np.arange(runs) * stretch + np.random.default_rng(0).integers(0, stretch - RUN, runs)
+            samples.append((starts[:, None] + np.arange(RUN)).ravel())
         stretch *= SHARE
     return samples[::-1]
 

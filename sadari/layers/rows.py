@@ -39,8 +39,9 @@ def over_rows(visit: Callable[[Iterator[slice]], Sums], rows: int, width: int) -
 
     if workers == 1:
         return visit(part(0))
-    with ThreadPoolExecutor(workers) as pool:
-        answers = list(pool.map(lambda worker: visit(part(worker)), range(workers)))
+    with ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(visit, part(worker)) for worker in range(1, workers)]
+        answers = [visit(part(0)), *(other.result() for other in others)]
     return tuple(sum(sums[1:], start=sums[0]) for sums in zip(*answers, strict=True))
 
 

@@ -100,10 +100,11 @@ def test_second_derivatives_times_a_direction_are_autograds() -> None:
 
 
 def test_samples_are_runs_from_all_over_the_table() -> None:
-    small, large = _samples(100_000, 51)
+    small, large = _samples(100_000, 50, 51)
     assert len(small) == 1552 and len(large) == 12_496
     for sample in (small, large):
         assert len(set(sample)) == len(sample) and sample.min() >= 0 and sample.max() < 100_000
         assert (np.diff(sample) > 0).all()
         assert np.histogram(sample, 10, (0, 100_000))[0].min() > 0.08 * len(sample)
-    assert _samples(5000, 51) == []
+    assert _samples(5000, 50, 51) == []
+    assert [len(sample) for sample in _samples(10_000_000, 200, 201)] == [19_520]  # larger ones fill memory
