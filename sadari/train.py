@@ -1,4 +1,4 @@
-"""How to train: the settings, and the call that settles what they leave open and runs the loop of `loop.py`."""
+"""How to train: the settings, and the call that settles what they leave open and runs the loop (loop.py)."""
 
 from __future__ import annotations
 
