@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
 import time
@@ -215,7 +216,7 @@ def _learn(
         "steps": trained.steps,
         "best_step": trained.best_step,
         "stopped": trained.stopped,
-        "start_scores": trained.best_score.tolist(),
+        "start_scores": [score if math.isfinite(score) else None for score in trained.best_score.tolist()],
     }
     return network, facts, []
 

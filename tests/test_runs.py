@@ -85,3 +85,21 @@ def test_a_misspelt_setting_is_named_with_those_there_are(tmp_path: Path) -> Non
     with pytest.raises(SadariError, match="rung 'shallow' has no setting 'widht'; its settings are: width,"):
         fit("shallow", "iris", out=tmp_path / "run", model={"widht": 4})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_diverged_is_written_as_null_and_another_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON has no infinity: the score of a network that died must not break the run of one that lives."""
+    import sadari.fitting
+
+    def diverged(*args: Any, **options: Any) -> Any:
+        trained = train(*args, **options)
+        trained.best_score[0] = float("inf")
+        return trained
+
+    train = sadari.fitting.train
+    monkeypatch.setattr(sadari.fitting, "train", diverged)
+    run = fit("shallow", "iris", out=tmp_path / "run", budget="20steps", starts=2)
+    scores = json.loads((run.path / "result.json").read_text())["start_scores"]
+    assert scores[0] is None and scores[1] > 0
