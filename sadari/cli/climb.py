@@ -151,6 +151,7 @@ def climb(
             drop=drop,
             log_target=log_target,
             lang=lang,
+            prepared=prepared,
             watchers=[watcher],
         )
     if not quiet:

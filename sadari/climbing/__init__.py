@@ -1,8 +1,8 @@
 """The climb: every rung of a ladder on one data set, scored on the same rows, priced, and one verdict.
 
-1. prepare once  2. fit each rung (tuned first, if asked), and the judge beside them  3. open the test rows,
-once
-4. score, compare and price  5. decide  6. ask whether more data would help  7. climb.json and report.html
+1. prepare once  2. fit each rung (tuned first, if asked), and the judge beside them
+3. open the test rows, once  4. score, compare and price  5. decide
+6. ask whether more data would help  7. climb.json and report.html
 
 A climb may be killed at any moment: given again, it keeps what is finished and goes on with what is not.
 
@@ -26,7 +26,7 @@ from sadari.budget import Budget
 from sadari.climbing.ascent import Order, Stages, fit_all, fit_judge
 from sadari.climbing.folder import CLIMB, SETTINGS, command, only_one, open_folder
 from sadari.climbing.scores import Scores, describe, notes_on
-from sadari.data.prepare import prepare
+from sadari.data.prepare import Prepared, prepare
 from sadari.errors import SadariError
 from sadari.fitting import VERSIONS
 from sadari.inspection import NETWORKS
@@ -112,29 +112,33 @@ def climb(
     drop: Sequence[str] = (),
     log_target: bool = False,
     lang: Lang | None = None,
+    prepared: Prepared | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Climb:
     """Climb the whole ladder of a table's task and decide how far up is worth it.
 
-    data     a file (.csv .tsv .parquet), a built-in's name, or a polars frame
-    out      the climb's folder; when it holds the same climb, that one goes on, and `worth`, `metric` and
-    `lang` may differ budget   what each rung may spend (`"90s"`, `"2000steps"`); by default 8 seconds, and
-    longer from 20,000 rows on rungs    which rungs to climb; the ground is always among them, since no score
-    means anything without it jobs     rungs fitted side by side, each with its share of the cores tune
-    settings tried for each rung on the validation rows before it is fitted (0: none) worth    the smallest
-    gain worth a climb, in the metric's units; by default one standard error (sadari.verdict) starts
-    networks trained together for each rung, the best on the validation rows kept
+    data      a file (.csv .tsv .parquet), a built-in's name, or a polars frame
+    out       the climb's folder; when it holds the same climb, that one goes on, and `worth`, `metric` and
+              `lang` may differ
+    budget    what each rung may spend (`"90s"`, `"2000steps"`); by default 8 s, longer from 20,000 rows on
+    rungs     which rungs to climb; the ground is always among them: no score means anything without it
+    jobs      rungs fitted side by side, each with its share of the cores
+    tune      settings tried for each rung on the validation rows before it is fitted (0: none)
+    worth     the smallest gain worth a climb, in the metric's units; by default one standard error
+    starts    networks trained together for each rung, the best on the validation rows kept
+    prepared  data already prepared with the same target, task, seed, drop and log_target
 
     A watcher is called with each record of a rung's log, `rung` added; where it has `stage(facts)`, that is
-    called with what begins, its number of how many, and the seconds left as far as can be told. Raises
-    SadariError for anything that the user can mend.
+    called with what begins, its number of how many, and the seconds left as far as can be told.
+    Raises SadariError for anything that the user can mend.
     """
     for name, value, least in (("jobs", jobs, 1), ("tune", tune, 0), ("starts", starts, 1)):
         if value < least:
             raise SadariError(f"--{name} {value} is below {least}; give {least} or more")
     check_worth(worth)
     began = time.perf_counter()
-    prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+    if prepared is None:
+        prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
     measure = find_metric(metric, prepared.task)
     ladder = ladder_for(prepared.task)
     limit = Budget.parse(budget) if isinstance(budget, str) else budget or default_budget(prepared.table.rows)
