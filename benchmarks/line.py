@@ -93,7 +93,7 @@ def compare(name: str, X: np.ndarray, y: np.ndarray) -> dict[str, object]:
     pilot = {}
     for threads in {1, CORES}:
         with threadpool_limits(threads):
-            pilot[threads] = min(clock(theirs, 1)[0] for _ in range(5))
+            pilot[threads] = statistics.median(clock(theirs, 1)[0] for _ in range(7))
     threads = min(pilot, key=lambda count: pilot[count])
     line, facts = ours()
     times = max(1, int(0.02 / pilot[threads]))

@@ -113,8 +113,8 @@ def compare(name: str, X: np.ndarray, y: np.ndarray) -> dict[str, object]:
             continue  # far slower than the other, or in single precision never so near
         for threads in {1, CORES}:
             with threadpool_limits(threads):
-                fits = [clock(lambda solver=solver, tol=tol: theirs(solver, tol))[0] for _ in range(3)]
-            modes[solver, float(tol), threads] = min(fits)
+                fits = [clock(lambda solver=solver, tol=tol: theirs(solver, tol))[0] for _ in range(5)]
+            modes[solver, float(tol), threads] = statistics.median(fits)
     solver, tol, threads = min(modes, key=lambda mode: modes[mode])
 
     times = max(1, int(0.02 / modes[solver, tol, threads]))

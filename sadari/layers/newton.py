@@ -23,7 +23,7 @@ import numpy as np
 from sadari.errors import SadariError
 from sadari.layers.rows import Sums, over_rows
 
-GAP = 1e-7  # distance of the objective from its optimum, relative, at which the next step is the last
+GAP = 1e-9  # distance from the least objective, relative, that the last step is expected to leave
 STEPS = 200
 CERTAIN = 0.5  # a sum of losses below log 2 puts every row on the right side of its boundary
 WHOLE = 128  # weights up to which all second derivatives are kept, as one matrix
@@ -104,11 +104,12 @@ def _minimise(
         if table.free and value < CERTAIN:
             return W, value, taken, True
         goal = max(GAP * value, enough)
-        step = table.newton(gradient, goal)
+        step, rest = table.newton(gradient, gap, goal)
         slope = float(np.vdot(gradient, step))
         gap, before = -slope / 2, gap  # the decrease that a quadratic promises
-        if gap <= goal:
-            return W + step, value - gap, taken, gap >= 0
+        if max(rest, table.leaves(gap, before)) <= goal:
+            W = W + step
+            return W, table.look(W, second=False)[0] if table.small else value - gap, taken, gap >= 0
         stale = table.lazy and gap > HOLDS * before
         length, second = 1.0, table.due()
         while not stale and length > 1e-10:
@@ -139,7 +140,7 @@ class _Table:
         self.smoothing = smoothing
         self.free = penalty == 0 and smoothing == 0  # nothing holds the weights
         self.whole = outputs == 1 or outputs * self.width <= WHOLE
-        small = X.size <= SMALL
+        self.small = small = X.size <= SMALL
         self.lazy = self.whole and not small  # second derivatives are kept from step to step
         self.X: np.ndarray = X - centre if small else X
         self.centre: np.ndarray = np.zeros(len(centre)) if small else centre
@@ -248,17 +249,28 @@ class _Table:
             self.inverse += ((along + y @ moved) / along**2) * np.outer(s, s)
             self.inverse -= (np.outer(moved, s) + np.outer(s, moved)) / along
 
-    def newton(self, gradient: np.ndarray, goal: float) -> np.ndarray:
-        """The step (O, D) to the least of the quadratic at hand, or so far that the rest is below `goal`."""
+    def leaves(self, gap: float, before: float) -> float:
+        """The gap to be expected after a step from `gap`, when the last one led there from `before`.
+
+        Convergence is quadratic, and linear where second derivatives are kept from step to step.
+        """
+        return gap if before == math.inf else gap * min(gap / before, 1.0) ** (1 if self.lazy else 2)
+
+    def newton(self, gradient: np.ndarray, before: float, goal: float) -> tuple[np.ndarray, float]:
+        """The step (O, D) to the least of the quadratic at hand, and how far from it the step stops short.
+
+        `before` is the gap from which the last step came, `goal` the gap at which the search may end.
+        """
         if self.whole:
-            return -(self.inverse @ gradient.ravel()).reshape(gradient.shape)
+            return -(self.inverse @ gradient.ravel()).reshape(gradient.shape), 0.0
         ridge, inverse = self.ridge.astype(np.float32), self.inverse
         step = np.zeros(gradient.shape, np.float32)
         residual = -gradient.astype(np.float32)
         towards = np.matmul(inverse, residual[:, :, None])[:, :, 0]
         energy = first = float(np.vdot(residual, towards))
         self.steepest = max(self.steepest, first)
-        rest = max(min(0.1, math.sqrt(first / self.steepest)) * first, 0.01 * goal)
+        last_one = self.leaves(first / 2, before) <= goal
+        rest = goal if last_one else max(min(0.1, math.sqrt(first / self.steepest)) * first, goal)
         direction = towards
         for _ in range(gradient.size):
             if energy <= rest:
@@ -274,7 +286,7 @@ class _Table:
             towards = np.matmul(inverse, residual[:, :, None])[:, :, 0]
             energy, last = float(np.vdot(residual, towards)), energy
             direction = towards + (energy / last) * direction
-        return step.astype(np.float64)
+        return step.astype(np.float64), energy
 
     def _curve(self, V: np.ndarray) -> np.ndarray:
         """Second derivatives times V (O, D), at the probabilities of the last `look`."""

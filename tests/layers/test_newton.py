@@ -67,8 +67,8 @@ def test_every_way_ends_at_the_optimum(
     (gradient,) = torch.autograd.grad(value, parameters)
     hessian = torch.autograd.functional.hessian(cost, parameters.detach()).reshape(gradient.numel(), -1)
     gap = 0.5 * gradient.ravel() @ torch.linalg.pinv(hessian, rtol=1e-10) @ gradient.ravel()
-    assert gap < 2e-9 * value
-    assert found.objective == pytest.approx(value.item(), rel=1e-8)
+    assert gap < 5e-9 * value
+    assert found.objective == pytest.approx(value.item(), rel=1e-7)
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e7])

@@ -64,7 +64,7 @@ def test_equals_scikit_learn(name: str, penalty: float) -> None:
     np.testing.assert_allclose(model.linear.bias.detach(), reference.intercept_, rtol=0, atol=1e-3)
     ours = objective(model, X, y, penalty)
     assert ours <= objective(theirs, X, y, penalty) * (1 + 1e-8)
-    assert facts["objective"] == pytest.approx(ours, rel=1e-8) and facts["converged"]
+    assert facts["objective"] == pytest.approx(ours, rel=1e-7) and facts["converged"]
     assert not facts["notes"]
 
 
