@@ -26,7 +26,7 @@ from sadari.climbing import Climb
 from sadari.errors import SadariError
 from sadari.runs import CONFIG, RESULT, Run
 
-KILLS = 30
+KILLS, EACH = 30, 2
 RESULTS = Path(__file__).parent / "results" / "kill.csv"
 CLIMB = """
 import sys
@@ -73,26 +73,26 @@ def main(kills: int = KILLS) -> None:
         whole = time.perf_counter() - began
         expected = outcome(calm)
         print(f"undisturbed: {whole:.1f} s")
-        number = ended = 0
+        number = ended = struck = 0
         folder = Path(place) / "climb-0"
         while number < kills or (folder / "settings.json").is_file():
             process = start(folder)
             delay = draw.uniform(0, 1.1 * whole)
-            if number < kills:
+            if number < kills and struck < EACH:
                 try:
                     process.wait(delay)
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
             stopped, (_, errors) = process.wait() == -signal.SIGKILL, process.communicate()
             if stopped:
-                number += 1
+                number, struck = number + 1, struck + 1
                 rows.append([number, f"{delay:.2f}", folder.name, check(folder)])
                 print(f"kill {number:2} after {delay:5.2f} s in {folder.name}: finished {rows[-1][3]}")
                 continue
             assert process.returncode == 0, errors.decode()
             assert outcome(folder) == expected, f"{folder.name} ended differently"
             print(f"{folder.name} let through: equal to the undisturbed climb")
-            ended += 1
+            ended, struck = ended + 1, 0
             folder = Path(place) / f"climb-{ended}"
     print(f"{number} kills, {ended} climbs taken up to the end, each equal to the undisturbed one")
     RESULTS.parent.mkdir(exist_ok=True)
