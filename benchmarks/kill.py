@@ -2,7 +2,7 @@
 undisturbed.
 
 A climb runs in a process of its own and is killed after a random while. Then every file that is there must be
-whole: JSON that parses, runs that open. The same command is given again, and killed again, until one is let
+whole: JSON that parses, runs that open. The same command is given again, killed at most once more, then let
 through to its end: its scores and its verdict must equal, to the last bit, those of a climb that nobody
 disturbed. Then the next folder begins.
 
