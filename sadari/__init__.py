@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 __all__ = ["SadariError", "climb", "fit", "load"]
 
 _HOMES = {
-    "climb": "sadari.climb",
+    "climb": "sadari.climbing",
     "fit": "sadari.fitting",
     "load": "sadari.runs",
     "SadariError": "sadari.errors",
