@@ -67,6 +67,7 @@ def tables() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 def clock(fit: Callable[[], object], times: int = 1) -> tuple[float, float]:
     """Wall-clock and processor seconds of one fit, the mean of several."""
+    time.sleep(0.1)  # until the threads that the last fit left waiting have gone to sleep
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(times):
         fit()

@@ -184,9 +184,7 @@ class _Table:
         def visit(slices: Iterator[slice]) -> Sums:
             value, gradient, curvature = np.zeros(1), np.zeros((outputs, D)), np.zeros(shape if second else 0)
             for rows, A in self._blocks(slices, self.X, self.dtype):
-                logits = np.add(
-                    (A @ weights.T).T, intercepts, order="C"
-                )  # (O, n) float64, faster this way round
+                logits = np.add((A @ weights.T).T, intercepts, order="C")  # (O, n) float64
                 if outputs == 1:
                     part, residual, shares = _binary(logits, self.y[rows])
                 else:
@@ -224,18 +222,19 @@ class _Table:
         else:
             np.einsum("odd->od", curvature)[...] += self.ridge
             diagonal = np.einsum("odd->od", curvature)
-        if not np.isfinite(diagonal).all():
+        if not math.isfinite(float(diagonal.sum())):
             raise SadariError("the features are too large for their second derivatives; standardise them")
-        lift = 1e-13 if self.whole else 1e-7  # the blocks were summed in single precision
-        size = np.where(diagonal > 0, diagonal, 1.0)
+        lift = 0.0 if self.ridge[0] > 0 else 1e-13
+        lifted = curvature
         while True:
-            lifted = curvature.copy()
-            np.einsum("...dd->...d", lifted)[...] += lift * size
+            if lift > 0:
+                lifted = curvature.copy()
+                np.einsum("...dd->...d", lifted)[...] += lift * np.where(diagonal > 0, diagonal, 1.0)
             try:
                 np.linalg.cholesky(lifted)
                 break
             except np.linalg.LinAlgError:
-                lift *= 100  # columns coincide
+                lift = max(100 * lift, 1e-13)  # columns coincide
         inverse = np.linalg.inv(lifted)
         self.inverse = inverse if self.whole else inverse.astype(np.float32)
         self.turns = 0
