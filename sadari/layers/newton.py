@@ -222,20 +222,22 @@ class _Table:
         else:
             np.einsum("odd->od", curvature)[...] += self.ridge
             diagonal = np.einsum("odd->od", curvature)
-        if not math.isfinite(float(diagonal.sum())):
+        largest = float(diagonal.max())
+        if not math.isfinite(largest):
             raise SadariError("the features are too large for their second derivatives; standardise them")
-        lift = 0.0 if self.ridge[0] > 0 else 1e-13
-        lifted = curvature
+        # a penalty that is more than rounding keeps them positive; else columns that coincide need a lift
+        rounding = 1e-14 if self.whole else 1e-7  # the blocks were summed in single precision
+        lift, lifted = 0.0 if self.ridge[0] > 100 * rounding * largest else rounding, curvature
         while True:
-            if lift > 0:
-                lifted = curvature.copy()
-                np.einsum("...dd->...d", lifted)[...] += lift * np.where(diagonal > 0, diagonal, 1.0)
             try:
-                np.linalg.cholesky(lifted)
+                if lift > 0:
+                    lifted = curvature.copy()
+                    np.einsum("...dd->...d", lifted)[...] += lift * np.where(diagonal > 0, diagonal, 1.0)
+                    np.linalg.cholesky(lifted)  # fails where they are not positive
+                inverse = np.linalg.inv(lifted)
                 break
             except np.linalg.LinAlgError:
-                lift = max(100 * lift, 1e-13)  # columns coincide
-        inverse = np.linalg.inv(lifted)
+                lift = max(100 * lift, rounding)
         self.inverse = inverse if self.whole else inverse.astype(np.float32)
         self.turns = 0
 
