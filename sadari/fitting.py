@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sadari import files
 from sadari.budget import Budget
-from sadari.data.prepare import Arrays, Prepared, prepare
+from sadari.data.prepare import Arrays, Prepared, in_own_units, prepare
 from sadari.errors import SadariError
 from sadari.ladder import find_rung
 from sadari.lang import Note
@@ -137,6 +137,10 @@ def plan_fit(
         training = replace(training, budget_seconds=budget.seconds or 0.0, budget_steps=budget.steps or 0)
     loss_settings = {"name": loss} if isinstance(loss, str) else dict(loss or {})
     objective = loss_for(prepared.spec, **loss_settings)
+    if objective.name == "poisson":
+        prepared = in_own_units(prepared)
+    objective.check(torch.from_numpy(prepared.train.targets))
+    objective.check(torch.from_numpy(prepared.validation.targets))
     table = prepared.table
     config = {
         "format": FORMAT,

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sadari import files
-from sadari.data.prepare import Prepared, prepare
+from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.spec import TableSpec
 from sadari.errors import SadariError
 from sadari.ladder import find_rung
@@ -149,7 +149,7 @@ class Run:
             raise SadariError(
                 f"{about['source']} has changed since this run was fitted; fit again to look at new data"
             )
-        return prepared
+        return in_own_units(prepared) if self.loss.name == "poisson" else prepared
 
     def look(self, view: str, **options: Any) -> Any:
         """Open the model up: a `View` of arrays and facts. `sadari look RUN` lists the views that fit."""

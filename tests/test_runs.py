@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from sadari.errors import SadariError
@@ -103,3 +105,26 @@ def test_a_start_that_diverged_is_written_as_null_and_another_is_kept(
     run = fit("shallow", "iris", out=tmp_path / "run", budget="20steps", starts=2)
     scores = json.loads((run.path / "result.json").read_text())["start_scores"]
     assert scores[0] is None and scores[1] > 0
+
+
+def test_poisson_learns_counts_in_their_own_units(tmp_path: Path) -> None:
+    """The log rate of planted counts is 1 + x / 2: the line must find both numbers, in a run opened again."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=3000)
+    rows = pl.DataFrame({"x": x, "calls": draw.poisson(np.exp(1 + x / 2))})
+    rows.write_csv(tmp_path / "calls.csv")
+    asked = {"task": "regress", "loss": "poisson", "budget": "3000steps"}
+    fit("line", tmp_path / "calls.csv", out=tmp_path / "run", **asked)
+    run = Run.load(tmp_path / "run")
+    predicted = run.predict(pl.DataFrame({"x": [0.0, 1.0]}))["prediction"].to_numpy()
+    assert np.log(predicted) == pytest.approx([1.0, 1.5], abs=0.1)
+    assert run.data().validation.targets.tolist() == run.data().validation.targets.round().tolist()
+
+
+def test_poisson_refuses_what_is_no_count(tmp_path: Path) -> None:
+    pl.DataFrame({"x": range(50), "y": [k - 10.5 for k in range(50)]}).write_csv(tmp_path / "rows.csv")
+    with pytest.raises(SadariError, match="loss 'poisson' is for counts from 0 up; use loss 'squared'"):
+        fit("line", tmp_path / "rows.csv", loss="poisson", out=tmp_path / "run")
+    with pytest.raises(SadariError, match="--log-target does not go with loss 'poisson'"):
+        fit("line", "diabetes", loss="poisson", log_target=True, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

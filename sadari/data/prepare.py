@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -293,3 +293,27 @@ def _scratch() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="sadari-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def in_own_units(prepared: Prepared) -> Prepared:
+    """The same data, the target as it stands: a Poisson rate is one of counts, not of deviations from a mean.
+
+    Raises SadariError when the target's logarithm was asked for.
+    """
+    spec = prepared.spec
+    if spec.log_target:
+        raise SadariError(
+            "--log-target does not go with loss 'poisson', which predicts a log rate; use either"
+        )
+
+    def own(part: Arrays) -> Arrays:
+        values = spec.decode_target(part.targets.astype(np.float64))
+        return replace(part, targets=values.round(4).astype(np.float32))  # counts again, after float32
+
+    return replace(
+        prepared,
+        spec=replace(spec, target_center=0.0, target_scale=1.0),
+        train=own(prepared.train),
+        validation=own(prepared.validation),
+        test=own(prepared.test),
+    )
