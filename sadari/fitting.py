@@ -27,7 +27,7 @@ from sadari.lang import Note
 from sadari.layers.stack import Stack, stackable
 from sadari.losses import Loss
 from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, SPEC, WEIGHTS, Run, save_result, save_weights
-from sadari.tasks import TableTask, build, loss_for
+from sadari.tasks import Penalised, TableTask, build, loss_for
 from sadari.train import TrainConfig, Watcher, train
 
 VERSIONS = ("sadari", "torch", "numpy", "polars")
@@ -130,7 +130,10 @@ def plan_fit(
         prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
     model_class = find_rung(rung, prepared.task).load()
     model_config = _configure(model_class.Config, model, f"rung {rung!r}")
-    training: TrainConfig = _configure(TrainConfig, {**(train or {}), "seed": seed}, "the training loop")
+    usual = {"weight_decay": 0.0} if issubclass(model_class, Penalised) else {}  # it has a penalty of its own
+    training: TrainConfig = _configure(
+        TrainConfig, {**usual, **(train or {}), "seed": seed}, "the training loop"
+    )
     if isinstance(budget, str):
         budget = Budget.parse(budget)
     if budget is not None:
@@ -169,7 +172,8 @@ def plan_fit(
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     }
-    return Plan(config, prepared, TableTask(prepared.task, objective, training.monitor), training, starts)
+    table_task = TableTask(prepared.task, objective, training.monitor, len(prepared.split.train))
+    return Plan(config, prepared, table_task, training, starts)
 
 
 def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watcher] = ()) -> Run:

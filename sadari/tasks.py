@@ -6,7 +6,7 @@ The loop knows tasks only by `backward`, `evaluate` and `score`; a method such a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,13 @@ EVALUATION_ROWS = (
 )
 
 
+@runtime_checkable
+class Penalised(Protocol):
+    """A model whose objective is the sum of losses over the rows plus a penalty, as ridge regression's is."""
+
+    def penalty(self) -> Tensor: ...
+
+
 class TableTask:
     """Predict one column of a table: `regress` a number, or `classify` into classes.
 
@@ -29,14 +36,18 @@ class TableTask:
     networks `(K, B, C)` and `(K, B)`, or the shapes above to show every member the same rows.
     """
 
-    def __init__(self, name: str, loss: Loss, monitor: Monitor = "auto") -> None:
+    def __init__(self, name: str, loss: Loss, monitor: Monitor = "auto", rows: int = 0) -> None:
         self.name = name
         self.loss = loss
         self.monitor = monitor
+        self.rows = rows  # trained on: what a model's penalty on the sum of losses is divided by
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Named losses of one batch; `"loss"` is the one to minimise, a mean over the rows."""
-        return {"loss": self.loss(model(batch["features"]), batch["targets"]).mean()}
+        loss = self.loss(model(batch["features"]), batch["targets"]).mean()
+        if self.rows and isinstance(model, Penalised):
+            loss = loss + model.penalty() / self.rows
+        return {"loss": loss}
 
     def backward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Fill the gradients and return losses (K,): by the model's own formulas if it has them."""

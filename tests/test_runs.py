@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from sadari.errors import SadariError
-from sadari.fitting import fit
+from sadari.fitting import fit, plan_fit, tensors
 from sadari.runs import Run
+from sadari.train import train
 
 
 @pytest.fixture
@@ -128,3 +130,28 @@ def test_poisson_refuses_what_is_no_count(tmp_path: Path) -> None:
     with pytest.raises(SadariError, match="--log-target does not go with loss 'poisson'"):
         fit("line", "diabetes", loss="poisson", log_target=True, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("rung", "data", "model"),
+    [
+        ("line", "diabetes", {"ridge": 40.0}),
+        ("line", "diabetes", {}),
+        ("logistic", "wine", {"penalty": 5.0}),
+        ("logistic", "breast-cancer", {"penalty": 5.0}),
+    ],
+)
+def test_descent_lands_where_the_direct_solution_does(
+    rung: str, data: str, model: dict[str, float], tmp_path: Path
+) -> None:
+    """Two ways, same answer, penalty included: all rows in a step, no early stop, the last weights."""
+    exact = fit(rung, data, model=model, out=tmp_path / "exact")
+    loop = {"batch_size": 10**6, "learning_rate": 0.05, "patience": 0, "monitor": "loss"}
+    plan = plan_fit(rung, data, model={**model, "method": "gradient"}, train=loop, budget="4000steps")
+    descended = plan.networks()[0]
+    train(descended, plan.task, tensors(plan.prepared.train), {}, plan.training)
+    rows = tensors(plan.prepared.train)["features"]
+    answers = [network(rows).detach() for network in (exact.model, descended)]
+    if plan.loss.outputs > 1:  # a number added to every class's score changes no probability
+        answers = [answer - answer.mean(-1, keepdim=True) for answer in answers]
+    torch.testing.assert_close(*answers, rtol=0, atol=2e-3)

@@ -39,17 +39,13 @@ class LineConfig:
     ridge: float = 0.0
     """Penalty on the squared weights, as scikit-learn's Ridge alpha; the intercept stays free; 0 is none."""
     method: str = "exact"
-    """How squared errors are solved: exact (a factorisation), or gradient (descent, without ridge)."""
+    """How squared errors are solved: exact (a factorisation), or gradient (descent to the same answer)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.ridge < math.inf:
             raise SadariError(f"ridge {self.ridge}: a penalty is 0 or more; use ridge=1.0, or 0 for none")
         if self.method not in ("exact", "gradient"):
             raise SadariError(f"method {self.method!r} is neither 'exact' nor 'gradient'; use method='exact'")
-        if self.method == "gradient" and self.ridge > 0:
-            raise SadariError(
-                f"ridge {self.ridge} belongs to method 'exact'; with 'gradient' use the loop's weight_decay"
-            )
 
 
 class Line(nn.Module):
@@ -68,6 +64,10 @@ class Line(nn.Module):
     ) -> Float[Tensor, "B O"]:
         output = self.linear(features)  # (B, O)
         return output if rec is None else rec("output", output)
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """What the squared weights add to the sum of losses, for descent: ridge / 2 times their sum."""
+        return self.config.ridge / 2 * self.linear.weight.square().sum()
 
     def can_solve(self, loss: Loss) -> bool:
         """True for squared errors by the exact method; every other loss goes through the loop."""

@@ -43,7 +43,7 @@ class LogisticConfig:
     penalty: float = 1.0
     """Penalty on half the squared weights, as scikit-learn's 1 / C; intercepts stay free; 0 is none."""
     method: str = "exact"
-    """How weights are found: exact (Newton, to the optimum), or gradient (descent, without penalty)."""
+    """How weights are found: exact (Newton, to the optimum), or gradient (descent to the same)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.penalty < math.inf:
@@ -70,6 +70,10 @@ class Logistic(nn.Module):
     ) -> Float[Tensor, "B O"]:
         output = self.linear(features)  # (B, O)
         return output if rec is None else rec("output", output)
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """What the squared weights add to the sum of losses, for descent: penalty / 2 times their sum."""
+        return self.config.penalty / 2 * self.linear.weight.square().sum()
 
     def can_solve(self, loss: Loss) -> bool:
         """True for the losses over classes by the exact method."""

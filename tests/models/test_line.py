@@ -260,7 +260,6 @@ def test_is_counted_by_its_formulas(inputs: int, outputs: int) -> None:
         ({"ridge": -1.0}, r"ridge -1\.0: a penalty is 0 or more"),
         ({"ridge": float("nan")}, "ridge nan: a penalty is 0 or more"),
         ({"method": "magic"}, "method 'magic' is neither 'exact' nor 'gradient'"),
-        ({"method": "gradient", "ridge": 1.0}, r"ridge 1\.0 belongs to method 'exact'; .* weight_decay"),
     ],
 )
 def test_wrong_settings_are_refused_with_a_remedy(settings: dict, message: str) -> None:
