@@ -76,6 +76,6 @@ def check(text: str) -> None:
     """Raise SadariError when `text` has Hangul and no font here can draw it."""
     if any("\uac00" <= character <= "\ud7a3" for character in text) and hangul_family() is None:
         raise SadariError(
-            "no font with Hangul on this machine, so a PNG would show boxes; "
-            "give: pip install pylopdf-fonts-ko, or choose --lang en"
+            "no font with Hangul on this machine, so a PNG would show boxes; give: pip install "
+            "pylopdf-fonts-ko, or choose --lang en"
         )

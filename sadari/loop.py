@@ -197,8 +197,8 @@ class Loop:
         self._plan_due()
         if len(self.died) == self.members:
             raise SadariError(
-                f"the loss became {means[0]} by step {self.step} at learning rate {max(self.rates):g}; "
-                f"give a lower one, say --learning-rate {max(self.rates) / 10:.1g}"
+                f"the loss became {means[0]} by step {self.step} at learning rate {max(self.rates):g}; give "
+                f"a lower one, say --learning-rate {max(self.rates) / 10:.1g}"
             )
         return self._over()
 
@@ -317,8 +317,8 @@ class Loop:
         for name in ours.keys() - FREE:
             if ours[name] != theirs.get(name):
                 raise SadariError(
-                    f"{self.folder} holds a training with {flag(name)} {theirs.get(name)}, "
-                    f"not {ours[name]}; give the same settings to go on, or another folder with --out"
+                    f"{self.folder} holds a training with {flag(name)} {theirs.get(name)}, not {ours[name]}; "
+                    f"give the same settings to go on, or another folder with --out"
                 )
         if facts["shapes"] != self._shapes() or facts["rates"] != self.rates:
             raise SadariError(

@@ -28,10 +28,10 @@ SMALLEST = float(np.finfo(np.float64).eps)  # probabilities are clipped here, as
 
 TEXTS = {
     "imbalanced": (
-        "{share:.0%} of the training rows are {label!r}: always saying so is already that accurate. "
-        "Score with --metric balanced-accuracy if the rare classes matter.",
-        "학습 행의 {share:.0%}가 {label!r}입니다. 늘 그렇게 답하기만 해도 그만큼 맞습니다. "
-        "드문 클래스가 중요하면 --metric balanced-accuracy 로 채점하십시오.",
+        "{share:.0%} of the training rows are {label!r}: always saying so is already that accurate. Score "
+        "with --metric balanced-accuracy if the rare classes matter.",
+        "학습 행의 {share:.0%}가 {label!r}입니다. 늘 그렇게 답하기만 해도 그만큼 맞습니다. 드문 클래스가 "
+        "중요하면 --metric balanced-accuracy 로 채점하십시오.",
     ),
 }
 
@@ -173,8 +173,8 @@ METRICS: dict[str, Metric] = {
             True,
             ("R²", "R²"),
             (
-                "R²: the share of the target's variance that is explained, 1 - squared error / variance; the "
-                "mean scores 0",
+                "R²: the share of the target's variance that is explained, 1 - squared error / variance; "
+                "the mean scores 0",
                 "결정 계수 R²: 목표의 분산 가운데 설명한 몫, 1 - 제곱 오차 / 분산. 평균만 답하면 0",
             ),
             _explained,

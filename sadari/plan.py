@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 TEXTS = {
     "plan": (
-        "{parameters:,} parameters, {macs} multiply-adds a step; at most {steps:,} steps in about {seconds}; "
-        "{peak} of memory at most, {available} are free",
+        "{parameters:,} parameters, {macs} multiply-adds a step; at most {steps:,} steps in about "
+        "{seconds}; {peak} of memory at most, {available} are free",
         "매개변수 {parameters:,}개, 한 걸음에 곱셈-덧셈 {macs}번. 최대 {steps:,}걸음, 약 {seconds}. "
         "메모리는 최대 {peak}, 남은 메모리는 {available}",
     ),

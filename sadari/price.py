@@ -29,8 +29,8 @@ TEXTS = {
     "macs": ("multiply-adds for one row", "한 행에 드는 곱셈-덧셈 횟수"),
     "train_seconds": ("seconds of training", "학습에 걸린 초"),
     "microseconds_per_example": (
-        "microseconds a row, answered one at a time, from encoded row to prediction, on one thread; "
-        "median of many, the caller's own Python included",
+        "microseconds a row, answered one at a time, from encoded row to prediction, on one thread; median "
+        "of many, the caller's own Python included",
         "한 행씩 답할 때 행당 마이크로초. 부호화된 행에서 예측까지, 스레드 하나, 여러 번의 중앙값, 부르는 "
         "파이썬 코드 포함",
     ),
@@ -44,8 +44,7 @@ TEXTS = {
     ),
     "peak_memory": (
         "bytes by which resident memory grew at its highest while the rung learnt, code that it was the "
-        "first to "
-        "load included",
+        "first to load included",
         "학습하는 동안 상주 메모리가 가장 크게 늘었을 때의 증가량(바이트). 처음 불러온 코드도 포함",
     ),
 }

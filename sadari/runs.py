@@ -197,8 +197,8 @@ def check_weights(path: Path, checksum: str, parameters: int) -> None:
         ) from error
     if held != parameters:
         raise SadariError(
-            f"{path} does not fit the rung in {CONFIG} ({held:,} numbers for {parameters:,} parameters); "
-            f"fit the run again"
+            f"{path} does not fit the rung in {CONFIG} ({held:,} numbers for {parameters:,} parameters); fit "
+            f"the run again"
         )
 
 

@@ -40,17 +40,15 @@ TEXTS = {
     ),
     "rung": (
         "A taller rung rather than more data: with twice the rows {rung} should gain about {gain} of "
-        "{metric} "
-        "(95% interval {low} to {high}){rival}.",
+        "{metric} (95% interval {low} to {high}){rival}.",
         "더 많은 데이터보다 더 높은 단이 낫습니다. 행이 두 배여도 {rung} 단은 {metric} 약 {gain} 나아질 "
-        "뿐입니다"
-        "(95% 구간 {low} ~ {high}){rival}.",
+        "뿐입니다(95% 구간 {low} ~ {high}){rival}.",
     ),
     "neither": (
-        "Neither is sure to help: with twice the rows {rung} should gain about {gain} of {metric} "
-        "(95% interval {low} to {high}){rival}.",
-        "어느 쪽도 확실하지 않습니다. 행이 두 배면 {rung} 단은 {metric} 약 {gain} 나아질 것으로 보입니다"
-        "(95% 구간 {low} ~ {high}){rival}.",
+        "Neither is sure to help: with twice the rows {rung} should gain about {gain} of {metric} (95% "
+        "interval {low} to {high}){rival}.",
+        "어느 쪽도 확실하지 않습니다. 행이 두 배면 {rung} 단은 {metric} 약 {gain} 나아질 것으로 "
+        "보입니다(95% 구간 {low} ~ {high}){rival}.",
     ),
     "rival": (
         "; {next} gains {step} with the rows there are",

@@ -42,8 +42,8 @@ RULE = (
     "also beat each one below it, with the 95% interval of the gain above zero; else there is not enough "
     "data to tell.",
     "검증 행에서 아래의 모든 단보다 나은 단만 셉니다. 답은 그 가운데 시험 행에서 가장 좋은 단과의 짝지은 "
-    "차이가 {worth} 이내인, 가장 낮은 단입니다. 또 답은 아래의 단보다 하나하나 나아야 합니다. 곧 차이의 "
-    "95% 구간이 0보다 커야 하며, 아니면 아직 판단할 데이터가 모자란 것입니다.",
+    "차이가 {worth} 이내인, 가장 낮은 단입니다. 또 답은 아래의 단보다 하나하나 나아야 합니다. 곧 차이의 95% "
+    "구간이 0보다 커야 하며, 아니면 아직 판단할 데이터가 모자란 것입니다.",
 )
 
 TEXTS = {
@@ -63,8 +63,8 @@ TEXTS = {
         "위의 어느 단도 검증 행과 시험 행에서 모두 더 낫지는 않습니다.",
     ),
     "stay": (
-        "The best rung above, {best}, gains {gain} of {metric} (95% interval {low} to {high}), "
-        "which is within {worth}.",
+        "The best rung above, {best}, gains {gain} of {metric} (95% interval {low} to {high}), which is "
+        "within {worth}.",
         "위에서 가장 좋은 {best} 단도 {metric} {gain} 나을 뿐이고(95% 구간 {low} ~ {high}), 이는 {worth} "
         "이내입니다.",
     ),
@@ -85,8 +85,7 @@ TEXTS = {
     ),
     "unclear": (
         "On the test rows {rung} looks {gain} of {metric} better than {below} (95% interval {low} to "
-        "{high}), "
-        "but with a probability of {better} only.{more}",
+        "{high}), but with a probability of {better} only.{more}",
         "시험 행에서 {rung} 단이 {below} 단보다 {metric} {gain} 나아 보이지만(95% 구간 {low} ~ {high}), "
         "정말 나을 확률이 {better}에 그칩니다.{more}",
     ),

@@ -16,11 +16,9 @@ from sadari.lang import Note
 TEXTS = {
     "stray": (
         "column `{column}` counts as text, though only {odd:,} of its {known:,} values are no numbers, the "
-        "first of them "
-        "{value!r} in row {row:,}; if it means a missing value, leave that cell empty",
+        "first of them {value!r} in row {row:,}; if it means a missing value, leave that cell empty",
         "`{column}` 열은 값 {known:,}개 중 {odd:,}개만 수가 아닌데도 글로 다룹니다. 첫 번째는 {row:,}행의 "
-        "{value!r}입니다. "
-        "빈 값이라는 뜻이면 그 칸을 비워 두십시오",
+        "{value!r}입니다. 빈 값이라는 뜻이면 그 칸을 비워 두십시오",
     ),
     "month first": (
         "column `{column}`: dates such as {value} are read month first, and day first would fit too; write "
@@ -182,8 +180,7 @@ def _month_first(raw: pl.LazyFrame, sample: pl.DataFrame, chosen: Mapping[str, R
 def _uneven(file: Delimited, line: int, fields: int) -> SadariError:
     return SadariError(
         f"{file.path} line {line:,} has {fields} fields and the header {len(file.names)}; mend that line, "
-        f"with quotes around "
-        f"a field that holds {file.separator!r}"
+        f"with quotes around a field that holds {file.separator!r}"
     )
 
 

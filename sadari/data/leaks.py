@@ -12,36 +12,28 @@ from sadari.lang import Note
 
 TEXTS = {
     "leak, correlation": (
-        "column `{column}` may be the answer in disguise: its correlation with `{target}` is {evidence:.5f}; "
-        "if it is not "
-        "known when you predict, leave it out: --drop '{column}'",
+        "column `{column}` may be the answer in disguise: its correlation with `{target}` is "
+        "{evidence:.5f}; if it is not known when you predict, leave it out: --drop '{column}'",
         "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 목표(`{target}`)와의 상관계수가 "
-        "{evidence:.5f}입니다. 예측할 때 알 수 없는 "
-        "값이라면 빼십시오: --drop '{column}'",
+        "{evidence:.5f}입니다. 예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
     ),
     "leak, classes": (
         "column `{column}` may be the answer in disguise: its {distinct} values tell `{target}` in "
-        "{evidence:.2%} of rows; if "
-        "it is not known when you predict, leave it out: --drop '{column}'",
+        "{evidence:.2%} of rows; if it is not known when you predict, leave it out: --drop '{column}'",
         "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 {evidence:.2%}의 행에서 "
-        "목표(`{target}`)를 말해 줍니다. "
-        "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
+        "목표(`{target}`)를 말해 줍니다. 예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
     ),
     "leak, variance": (
         "column `{column}` may be the answer in disguise: its {distinct} values explain {evidence:.2%} of "
-        "the variance of "
-        "`{target}`; if it is not known when you predict, leave it out: --drop '{column}'",
+        "the variance of `{target}`; if it is not known when you predict, leave it out: --drop '{column}'",
         "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 값 {distinct}가지가 목표(`{target}`) 분산의 "
-        "{evidence:.2%}를 설명합니다. "
-        "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
+        "{evidence:.2%}를 설명합니다. 예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
     ),
     "leak, gaps": (
         "column `{column}` may be the answer in disguise: where it is empty tells `{target}` (correlation "
-        "{evidence:.5f}); if "
-        "it is not known when you predict, leave it out: --drop '{column}'",
+        "{evidence:.5f}); if it is not known when you predict, leave it out: --drop '{column}'",
         "`{column}` 열은 정답이 새어 든 것일 수 있습니다: 비어 있는지가 목표(`{target}`)를 말해 "
-        "줍니다(상관계수 {evidence:.5f}). "
-        "예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
+        "줍니다(상관계수 {evidence:.5f}). 예측할 때 알 수 없는 값이라면 빼십시오: --drop '{column}'",
     ),
 }
 

@@ -44,17 +44,14 @@ TEXTS = {
     ),
     "unique": (
         "column `{column}` has {distinct:,} different texts in {rows:,} rows, too few of them repeated to "
-        "learn from; "
-        "left out",
+        "learn from; left out",
         "`{column}` 열은 {rows:,}행에 서로 다른 글이 {distinct:,}가지이고 되풀이되는 것이 너무 적어 뺐습니다",
     ),
     "many": (
         "column `{column}` has {distinct:,} categories; the {kept} most common ({share:.0%} of its rows) "
-        "have a feature "
-        "each, the others count as (rare)",
+        "have a feature each, the others count as (rare)",
         "`{column}` 열의 범주는 {distinct:,}가지입니다. 가장 흔한 {kept}가지({share:.0%})만 따로 두고 "
-        "나머지는 (rare)로 "
-        "묶었습니다",
+        "나머지는 (rare)로 묶었습니다",
     ),
     "rare": (
         "column `{column}`: categories in fewer than {least} rows count as (rare); there are {count:,}",
@@ -69,10 +66,10 @@ TEXTS = {
         "`{column}` 열의 무한대 값 {count:,}개는 빈 값으로 다룹니다",
     ),
     "skewed": (
-        "target `{target}` is skewed (skewness {skewness:.1f}, after log1p {after:.1f}); try --log-target or "
-        "--loss absolute",
-        "목표(`{target}`)의 분포가 치우쳤습니다(왜도 {skewness:.1f}, log1p 뒤 {after:.1f}). --log-target이나 "
-        "--loss absolute를 써 보십시오",
+        "target `{target}` is skewed (skewness {skewness:.1f}, after log1p {after:.1f}); try --log-target "
+        "or --loss absolute",
+        "목표(`{target}`)의 분포가 치우쳤습니다(왜도 {skewness:.1f}, log1p 뒤 {after:.1f}). "
+        "--log-target이나 --loss absolute를 써 보십시오",
     ),
     "tailed": (
         "target `{target}` is skewed (skewness {skewness:.1f}); try --loss absolute",
@@ -80,11 +77,9 @@ TEXTS = {
     ),
     "imbalance": (
         "classes are unequal: `{label}` is {share:.1%} of the rows, so always answering it is right that "
-        "often; "
-        "judge by balanced accuracy",
-        "범주가 고르지 않습니다: `{label}`의 비율이 {share:.1%}여서 늘 그렇게만 답해도 그만큼 맞습니다. 균형 "
-        "정확도로 "
-        "판단하십시오",
+        "often; judge by balanced accuracy",
+        "범주가 고르지 않습니다: `{label}`의 비율이 {share:.1%}여서 늘 그렇게만 답해도 그만큼 맞습니다. "
+        "균형 정확도로 판단하십시오",
     ),
     "few": (
         "class `{label}` has {count} training rows; what is said of it will be a guess",
@@ -92,8 +87,7 @@ TEXTS = {
     ),
     "wide": (
         "{features:,} features for {rows:,} training rows: a tall rung can learn the rows by heart; drop "
-        "columns, or trust "
-        "the low rungs",
+        "columns, or trust the low rungs",
         "훈련 {rows:,}행에 특성이 {features:,}개라 높은 단은 행을 외울 수 있습니다. 열을 줄이거나 낮은 단을 "
         "믿으십시오",
     ),

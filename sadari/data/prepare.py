@@ -44,8 +44,7 @@ TEXTS = {
     ),
     "few whole": (
         "target `{target}` has only {distinct} different whole numbers in {rows:,} rows, so the task is "
-        "classify; if they are amounts, use "
-        "--task regress",
+        "classify; if they are amounts, use --task regress",
         "목표 `{target}`의 값은 {rows:,}행에 서로 다른 정수 {distinct}가지뿐이므로 과제는 classify. 양을 "
         "나타내는 수라면 --task regress를 쓰십시오",
     ),
@@ -206,8 +205,8 @@ def _split(table: Table, target: str, task: str, y: pl.Series, kept: np.ndarray,
         )
     if task == "classify" and distinct > max(MOST_CLASSES, len(kept) / 2):
         raise SadariError(
-            f"{table.name}: the target {target} has {distinct:,} classes in {len(kept):,} rows, too many "
-            f"to learn; choose another --target"
+            f"{table.name}: the target {target} has {distinct:,} classes in {len(kept):,} rows, too many to "
+            f"learn; choose another --target"
             + "".join(f" ({note.english})" for note in table.notes if note.about.get("column") == target)
         )
     strata = known.rank("dense").to_numpy().astype(np.int64) if task == "classify" else None

@@ -70,8 +70,8 @@ def explain(run: Run, outputs: dict[str, str]) -> str:
 
     spec = run.spec
     lines = [
-        f"Predicts {spec.target} with a Sadari run: rung {run.rung}, task {run.config['task']}, "
-        f"trained on {run.config['data']['name']}.",
+        f"Predicts {spec.target} with a Sadari run: rung {run.rung}, task {run.config['task']}, trained on "
+        f"{run.config['data']['name']}.",
         "",
         "Inputs, one a raw column, each of shape [N, 1]; nothing is to be scaled or encoded first:",
         *(f"- {column.name}: {INPUTS[column.kind]}" for column in spec.columns),

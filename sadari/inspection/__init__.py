@@ -145,8 +145,8 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
     for run in several:
         if not info.fits(run.task.name, run.rung):
             raise SadariError(
-                f"view {view!r} does not fit a {run.rung} that was fitted to {run.task.name}; "
-                f"views that do: {', '.join(views_for(run.task.name, run.rung))}"
+                f"view {view!r} does not fit a {run.rung} that was fitted to {run.task.name}; views that do: "
+                f"{', '.join(views_for(run.task.name, run.rung))}"
             )
     if len(several) > 1 and not info.many:
         raise SadariError(f"view {view!r} looks into one run, {len(several)} were given; give one")

@@ -178,7 +178,7 @@ def strongest(
     ]
     if len(ranked) < count:
         raise SadariError(
-            f"this view needs {count} columns of kind {' or '.join(kinds)}, and this run uses "
-            f"{len(ranked)}; look at another view"
+            f"this view needs {count} columns of kind {' or '.join(kinds)}, and this run uses {len(ranked)}; "
+            f"look at another view"
         )
     return ranked[:count]

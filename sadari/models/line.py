@@ -24,8 +24,8 @@ from sadari.losses import Loss
 
 TEXTS: Texts = {
     "rank": (
-        "{spare} of {columns} columns only repeat others (rank {rank}): of all weights that fit "
-        "equally well, the shortest were taken.",
+        "{spare} of {columns} columns only repeat others (rank {rank}): of all weights that fit equally "
+        "well, the shortest were taken.",
         "열 {columns}개 가운데 {spare}개는 다른 열을 되풀이할 뿐이다(랭크 {rank}). 똑같이 잘 맞는 가중치 중 "
         "가장 짧은 것을 골랐다.",
     ),

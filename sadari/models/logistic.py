@@ -26,8 +26,8 @@ TEXTS: Texts = {
     "separable": (
         "The features tell all training rows apart without a mistake, so that without a penalty the weights "
         "would grow for ever: they were stopped where every row is as good as certain. Set a penalty.",
-        "특성만으로 훈련 행이 하나도 틀리지 않고 갈린다. 벌점이 없으면 가중치가 끝없이 커지므로, "
-        "모든 행이 거의 확실해진 곳에서 멈췄다. penalty를 정하라.",
+        "특성만으로 훈련 행이 하나도 틀리지 않고 갈린다. 벌점이 없으면 가중치가 끝없이 커지므로, 모든 행이 "
+        "거의 확실해진 곳에서 멈췄다. penalty를 정하라.",
     ),
     "slow": (
         "The search stopped after {iterations} steps, short of the usual closeness to the optimum.",

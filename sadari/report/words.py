@@ -21,11 +21,9 @@ TEXTS = {
     "ladder": ("The ladder", "사다리"),
     "ladder lead": (
         "Each rung was trained on the same {train:,} rows within {budget} and scored on the same {test:,} "
-        "test rows that "
-        "none of them had seen. A dot is the {metric}, its bar the 95% interval.",
-        "모든 단을 같은 {train:,}행으로 {budget} 안에서 훈련하고, 아무도 본 적 없는 같은 시험 {test:,}행으로 "
-        "채점했습니다. "
-        "점은 {metric}, 막대는 95% 구간입니다.",
+        "test rows that none of them had seen. A dot is the {metric}, its bar the 95% interval.",
+        "모든 단을 같은 {train:,}행으로 {budget} 안에서 훈련하고, 아무도 본 적 없는 같은 시험 "
+        "{test:,}행으로 채점했습니다. 점은 {metric}, 막대는 95% 구간입니다.",
     ),
     "steps budget": ("{count:,} steps", "{count:,}걸음"),
     "seconds budget": ("{count:g} seconds", "{count:g}초"),
@@ -38,18 +36,15 @@ TEXTS = {
     "judge name": ("gradient boosting", "그래디언트 부스팅"),
     "judge better": (
         "Outside the ladder, {judge} does better than {rung} by {gain} (better with a probability of "
-        "{better}): there is "
-        "something in the data that this ladder did not find.",
-        "사다리 밖의 {judge}은 {rung} 단보다 {gain} 낫습니다(나을 확률 {better}). 데이터에 이 사다리가 "
-        "찾지 못한 것이 남아 "
-        "있습니다.",
+        "{better}): there is something in the data that this ladder did not find.",
+        "사다리 밖의 {judge}은 {rung} 단보다 {gain} 낫습니다(나을 확률 {better}). 데이터에 이 사다리가 찾지 "
+        "못한 것이 남아 있습니다.",
     ),
     "judge equal": (
         "Outside the ladder, {judge} and {rung} cannot be told apart on these rows (difference {gain}, 95% "
-        "interval {low} "
-        "to {high}).",
-        "사다리 밖의 {judge}과 {rung} 단은 이 행들로는 우열을 가릴 수 없습니다(차이 {gain}, 95% 구간 "
-        "{low} ~ {high}).",
+        "interval {low} to {high}).",
+        "사다리 밖의 {judge}과 {rung} 단은 이 행들로는 우열을 가릴 수 없습니다(차이 {gain}, 95% 구간 {low} "
+        "~ {high}).",
     ),
     "judge worse": (
         "Outside the ladder, {judge} does worse than {rung} by {gain}: the ladder is not flattered by weak "
@@ -59,8 +54,7 @@ TEXTS = {
     "scores": ("Scores", "점수"),
     "scores lead": (
         "Gains are paired: both rungs answer the same rows. Above 0 is better, and the probability counts "
-        "how often it "
-        "stays better when the rows are drawn again.",
+        "how often it stays better when the rows are drawn again.",
         "차이는 같은 행끼리 짝지어 잽니다. 0보다 크면 더 좋은 것이고, 확률은 행을 다시 뽑아도 더 좋은 "
         "비율입니다.",
     ),
@@ -92,8 +86,7 @@ TEXTS = {
     "sizes axis": ("training rows", "훈련 행 수"),
     "sizes caption": (
         "{metric} on the test rows after learning from an eighth, a quarter, a half and all of the training "
-        "rows, with 95% "
-        "intervals.",
+        "rows, with 95% intervals.",
         "훈련 행의 1/8, 1/4, 1/2, 전부로 배운 뒤 시험 행의 {metric}과 95% 구간입니다.",
     ),
     "point": ("{name} {x}: {y}", "{name} {x}: {y}"),
@@ -106,25 +99,22 @@ TEXTS = {
     "shown beside": ("shown beside", "곁에 보인 수"),
     "intervals": ("intervals", "구간"),
     "intervals said": (
-        "95%: shares of right answers by Wilson's formula, all else by 2,000 bootstrap resamples of the test "
-        "rows "
-        "(bias-corrected and accelerated); differences are paired on the same resamples.",
-        "95%: 맞힌 비율은 윌슨 공식, 나머지는 시험 행을 2,000번 다시 뽑은 부트스트랩(BCa)입니다. 차이는 같은 "
-        "재표본에서 "
-        "짝지어 쟀습니다.",
+        "95%: shares of right answers by Wilson's formula, all else by 2,000 bootstrap resamples of the "
+        "test rows (bias-corrected and accelerated); differences are paired on the same resamples.",
+        "95%: 맞힌 비율은 윌슨 공식, 나머지는 시험 행을 2,000번 다시 뽑은 부트스트랩(BCa)입니다. 차이는 "
+        "같은 재표본에서 짝지어 쟀습니다.",
     ),
     "split": ("split", "나눔"),
     "split said": (
         "{train:,} rows to train, {validation:,} to validate (early stopping, choosing), {test:,} to test, "
-        "opened once; "
-        "seed {seed}",
+        "opened once; seed {seed}",
         "훈련 {train:,}행, 검증 {validation:,}행(멈출 때와 고를 것을 정함), 시험 {test:,}행(한 번만 엶). "
         "시드 {seed}",
     ),
     "training": ("training", "훈련"),
     "training said": (
-        "budget {budget} a rung; networks from {starts} seeds at once, the best on the validation rows kept; "
-        "{tuned}",
+        "budget {budget} a rung; networks from {starts} seeds at once, the best on the validation rows "
+        "kept; {tuned}",
         "단마다 예산 {budget}. 신경망은 시드 {starts}개로 한꺼번에 훈련해 검증 행에서 가장 좋은 것을 남김. "
         "{tuned}",
     ),
@@ -134,11 +124,9 @@ TEXTS = {
     "judge": ("the judge", "심판"),
     "judge said": (
         "{judge}: scikit-learn's histogram gradient boosting on the same rows, columns and budget, its "
-        "{trees} rounds chosen "
-        "on the validation rows; never part of the verdict",
-        "{judge}: 같은 행, 열, 예산으로 훈련한 scikit-learn의 히스토그램 그래디언트 부스팅. 나무 {trees}회는 "
-        "검증 행으로 정했고, "
-        "판정에는 끼지 않음",
+        "{trees} rounds chosen on the validation rows; never part of the verdict",
+        "{judge}: 같은 행, 열, 예산으로 훈련한 scikit-learn의 히스토그램 그래디언트 부스팅. 나무 "
+        "{trees}회는 검증 행으로 정했고, 판정에는 끼지 않음",
     ),
     "rungs": ("the rungs", "단의 뜻"),
     "source": ("source", "출처"),
