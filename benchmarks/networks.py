@@ -46,6 +46,9 @@ from sadari.tasks import TableTask
 from sadari.train import TrainConfig, train
 
 ROUNDS, MEMBERS = 5, 10
+PAUSE = 0.2  # seconds before either fit, until the threads that the last one left waiting are asleep
+    0.2  # seconds before either's fit, until the threads that the last one left waiting have gone to sleep
+)
 GOAL_ONE, GOAL_TEN = 1.0, 0.35
 SCORE_NOISE = 0.004  # two of the 497 held-out digits
 RESULTS = Path(__file__).parent / "results" / "networks.csv"
@@ -119,6 +122,7 @@ def sadari_fit(
     """Train one network a seed, together: seconds, mean held-out score, the threads that the loop chose."""
     inputs, count = rows["features"].shape[1], len(rows["targets"])
     torch.set_num_threads(CORES)  # the loop takes fewer where more would not pay
+    time.sleep(PAUSE)
     began = time.perf_counter()
     model = Stack.of([case.network(inputs, seed) for seed in seeds])
     config = TrainConfig(
@@ -151,6 +155,7 @@ def sklearn_fit(
         hidden_layer_sizes=case.layers, batch_size=case.batch, max_iter=epochs, tol=0,
         n_iter_no_change=epochs + 1, random_state=seed,
     )  # fmt: skip
+    time.sleep(PAUSE)
     with threadpool_limits(threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is what is asked for
         began = time.perf_counter()

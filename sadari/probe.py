@@ -32,7 +32,7 @@ STEPS = (
     20_000,
 )  # ... but no fewer steps than the first and, without a budget, no more than the second
 LOOKS = 200  # evaluations and log lines a training has at most, unless it is told otherwise
-THREADS_PAY = 1 << 26  # multiply-adds a step; below, threads wait for each other longer than they work
+THREADS_PAY = 1 << 25  # multiply-adds a step; half as many gain a third, until another program wants the core
 BF16_PAYS = 1 << 30  # multiply-adds a step below which bf16 is not even timed
 FASTER = 1.2  # the gain in speed that makes up for its digits
 SHARE = 0.9  # of a budget in seconds is planned for; the rest is for a machine busier than while it was timed
