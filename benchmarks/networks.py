@@ -47,8 +47,6 @@ from sadari.train import TrainConfig, train
 
 ROUNDS, MEMBERS = 5, 10
 PAUSE = 0.2  # seconds before either fit, until the threads that the last one left waiting are asleep
-    0.2  # seconds before either's fit, until the threads that the last one left waiting have gone to sleep
-)
 GOAL_ONE, GOAL_TEN = 1.0, 0.35
 SCORE_NOISE = 0.004  # two of the 497 held-out digits
 RESULTS = Path(__file__).parent / "results" / "networks.csv"
