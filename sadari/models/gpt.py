@@ -408,7 +408,7 @@ class GPT(nn.Module):
 
     @staticmethod
     def macs(config: GPTConfig, inputs: int, outputs: int, length: int = 1) -> int:
-        """Multiply-adds for a token that sees `length` tokens: its weights, and 2 C a layer and token seen."""
+        """Multiply-adds for a token that sees `length` tokens: its weights, and 2 C for each seen a layer."""
         C, F = config.width, config.units
         gates = 2 if config.activation == "swiglu" else 1
         qkv = (config.heads + 2 * config.groups) * config.size
