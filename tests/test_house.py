@@ -16,11 +16,11 @@ ROOT = Path(sadari.__file__).parent
 # Low to high: a module imports from its own floor or from those below. What is imported inside a function
 # (a facade such as `run.look`, or a slow library) is not counted.
 FLOORS = (
-    "errors lang budget files describe fonts",
+    "errors lang budget files describe fonts heap",
     "ladder losses data",
     "layers picture",
     "models",
-    "tasks",
+    "tasks scoring",
     "optim batches best borrowed checkpoint loop probe rates train progress trackers plan runs",
     "fitting metrics verdict price",
     "inspection charts judge sizes tune export predict",
