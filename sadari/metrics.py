@@ -43,7 +43,7 @@ class Metric:
     name: str
     """What `--metric` calls it."""
     task: str
-    """regress or classify."""
+    """regress, classify or language."""
     higher: bool
     """Whether higher is better."""
     title: tuple[str, str]
@@ -51,13 +51,17 @@ class Metric:
     definition: tuple[str, str]
     """The formula in words: English, Korean."""
     contributions: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    """(predictions (N,) or probabilities (N, K), targets (N,)) -> (N, J) float64."""
+    """(predictions (N,), probabilities (N, K) or a text's nats and tokens (N, 2); targets (N,)) -> (N, J)
+    float64.
+    """
     reduce: Callable[[np.ndarray], np.ndarray]
     """Means of contributions (..., J) -> scores (...)."""
     shares: bool = False
     """Whether it is a share of right answers, or a mean of such shares: then J = 2 K, hits and rows of each
     class.
     """
+    digits: int = 3
+    """Significant digits of the score, where it is no share."""
 
     def score(self, predictions: np.ndarray, targets: np.ndarray) -> float:
         return float(self.reduce(self.contributions(predictions, targets).mean(0)))
@@ -69,8 +73,8 @@ class Metric:
         return self.definition[lang == "ko"]
 
     def show(self, value: float) -> str:
-        """The score as people read it: shares in per cent, all else with three or four digits."""
-        return f"{100 * value:.1f}%" if self.shares else number(value)
+        """The score as people read it: shares in per cent, all else with the metric's digits."""
+        return f"{100 * value:.1f}%" if self.shares else number(value, self.digits)
 
     def show_gain(self, value: float, lang: Lang, unit: bool = True) -> str:
         """A difference of two scores: shares in percentage points, with or without the word."""
@@ -79,9 +83,9 @@ class Metric:
         return f"{100 * value:.1f}" + ("" if not unit else "%p" if lang == "ko" else " points")
 
 
-def number(value: float) -> str:
-    """Three significant digits; whole numbers from 1,000."""
-    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+def number(value: float, digits: int = 3) -> str:
+    """So many significant digits; whole numbers from 1,000."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.{digits}g}"
 
 
 def _squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -125,6 +129,21 @@ def _mean_share(means: np.ndarray) -> np.ndarray:
 def _log_loss(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     given = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     return _column(-np.log(np.clip(given, SMALLEST, 1 - SMALLEST)))
+
+
+def _surprise(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Nats, tokens and bytes of each text."""
+    return np.column_stack([scores, targets]).astype(np.float64)
+
+
+def _bits_per_byte(means: np.ndarray) -> np.ndarray:
+    nats, _, size = np.moveaxis(means, -1, 0)
+    return nats / (size * np.log(2))
+
+
+def _perplexity(means: np.ndarray) -> np.ndarray:
+    nats, tokens, _ = np.moveaxis(means, -1, 0)
+    return np.exp(nats / tokens)
 
 
 def _error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -218,14 +237,54 @@ METRICS: dict[str, Metric] = {
             _log_loss,
             _first,
         ),
+        Metric(
+            "bits-per-byte",
+            "language",
+            False,
+            ("bits per byte", "바이트당 비트"),
+            (
+                "bits per byte: the sum of -log2(probability given to each token) over the UTF-8 bytes of "
+                "the texts, each text's end counted as one byte; what the model would compress a byte to, "
+                "whatever the tokenizer",
+                "바이트당 비트: 토큰마다 준 확률의 -log2 를 모두 더해 글의 UTF-8 바이트 수로 나눈 값(글의 "
+                "끝도 한 바이트로 센다). 모델로 압축하면 한 바이트에 드는 비트이며, 토크나이저가 달라도 "
+                "견줄 수 있다",
+            ),
+            _surprise,
+            _bits_per_byte,
+            digits=4,
+        ),
+        Metric(
+            "perplexity",
+            "language",
+            False,
+            ("perplexity", "퍼플렉시티"),
+            (
+                "perplexity: e to the mean of -ln(probability given to each token), among how many equally "
+                "likely tokens the model hesitates; it depends on the tokenizer, so compare it only between "
+                "models of the same one",
+                "퍼플렉시티: 토큰마다 준 확률의 -ln 을 평균해 e의 지수로 올린 값. 똑같이 그럴듯한 토큰 몇 개 "
+                "사이에서 망설이는 셈인지 나타낸다. 토크나이저에 따라 달라지므로 토크나이저가 같은 모델끼리만 "
+                "견준다",
+            ),
+            _surprise,
+            _perplexity,
+        ),
     )
 }
-DEFAULT = {"regress": "rmse", "classify": "accuracy"}
-BESIDE = {"rmse": "r2", "r2": "rmse", "mae": "r2", "log-loss": "accuracy"}  # any other: log-loss
+DEFAULT = {"regress": "rmse", "classify": "accuracy", "language": "bits-per-byte"}
+BESIDE = {  # any other: log-loss
+    "rmse": "r2",
+    "r2": "rmse",
+    "mae": "r2",
+    "log-loss": "accuracy",
+    "bits-per-byte": "perplexity",
+    "perplexity": "bits-per-byte",
+}
 
 
 def find_metric(name: str | None, task: str) -> Metric:
-    """The metric called `name`, or the task's own (regress rmse, classify accuracy) for None.
+    """The metric called `name`, or the task's own for None: rmse, accuracy, or bits-per-byte.
 
     Raises SadariError with the metrics of the task when there is no such one.
     """

@@ -31,6 +31,17 @@ def _classes(
     return probabilities, targets
 
 
+def _texts(rows: int, seed: int, bits: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Nats and tokens of texts that cost `bits` a byte on average, at four bytes a token; and their bytes."""
+    draw = np.random.default_rng(seed)
+    tokens = draw.integers(1, 60, rows)
+    nats = draw.gamma(tokens, 4 * bits * np.log(2))
+    return np.stack([nats, tokens], axis=1), 4 * tokens
+
+
+MAKE = {"regress": _numbers, "classify": _classes, "language": _texts}
+
+
 @pytest.mark.parametrize("name", REGRESS)
 @given(rows=st.integers(2, 60), seed=st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
@@ -76,6 +87,30 @@ def test_r2_keeps_its_digits_far_from_zero() -> None:
     )
 
 
+def test_bits_per_byte_and_perplexity_by_hand() -> None:
+    """Two texts of 3 and 1 tokens, each token one of eight: 12 bits in 6 bytes, however they are cut."""
+    scores, size = np.array([[3 * np.log(8), 3], [np.log(8), 1]]), np.array([4, 2])
+    assert ours.METRICS["bits-per-byte"].score(scores, size) == pytest.approx(2)
+    assert ours.METRICS["perplexity"].score(scores, size) == pytest.approx(8)
+    assert ours.METRICS["bits-per-byte"].show(1.87654) == "1.877"
+    assert ours.METRICS["perplexity"].show(87.654) == "87.7"
+
+
+def test_bits_per_byte_does_not_ask_for_the_tokenizer_and_perplexity_does() -> None:
+    """A text in tokens of one byte, and in tokens of four bytes at four times the nats."""
+    fine, coarse, size = np.array([[8.0, 8]]), np.array([[8.0, 2]]), np.array([8])
+    bits, perplexity = (ours.METRICS[name] for name in ("bits-per-byte", "perplexity"))
+    assert bits.score(fine, size) == bits.score(coarse, size)
+    assert perplexity.score(coarse, size) == pytest.approx(perplexity.score(fine, size) ** 4)
+
+
+def test_a_language_model_that_pays_less_for_every_text_is_better() -> None:
+    metric, (scores, size) = ours.METRICS["bits-per-byte"], _texts(60, 0)
+    one, other = (metric.contributions(scores * [factor, 1], size) for factor in (0.95, 1))
+    compared = ours.compare(metric, one, other, ours.Resamples(60))
+    assert compared.gain == pytest.approx(0.05 * metric.score(scores, size)) and compared.low > 0
+
+
 def test_unknown_metric_names_those_of_the_task() -> None:
     with pytest.raises(
         SadariError, match=r"--metric 'auc' does not score classify; choose one of: accuracy, balanced"
@@ -84,9 +119,15 @@ def test_unknown_metric_names_those_of_the_task() -> None:
     with pytest.raises(SadariError, match=r"'accuracy' does not score regress; choose one of: rmse, mae, r2"):
         ours.find_metric("accuracy", "regress")
     assert ours.find_metric(None, "regress").name == "rmse"
-    assert [ours.beside(ours.find_metric(None, task)).name for task in ("regress", "classify")] == [
+    with pytest.raises(
+        SadariError, match=r"'rmse' does not score language; choose one of: bits-per-byte, perplexity"
+    ):
+        ours.find_metric("rmse", "language")
+    assert ours.find_metric(None, "language").name == "bits-per-byte"
+    assert [ours.beside(ours.find_metric(None, task)).name for task in MAKE] == [
         "r2",
         "log-loss",
+        "perplexity",
     ]
 
 
@@ -106,7 +147,7 @@ def test_imbalance_is_said_with_its_share() -> None:
 @pytest.mark.parametrize("name", ours.METRICS)
 def test_one_product_is_the_loop_over_resamples(name: str) -> None:
     metric = ours.METRICS[name]
-    predictions, targets = (_numbers if metric.task == "regress" else _classes)(40, 1)
+    predictions, targets = MAKE[metric.task](40, 1)
     contributions = metric.contributions(predictions, targets)
     resamples = ours.Resamples(40, 30, seed=5)
     drawn = resamples.scores(metric, contributions)
@@ -202,6 +243,8 @@ def _coverage(metric: ours.Metric, make, truth: float, rows: int, times: int) ->
         ("accuracy", 0.8, _classes),
         ("accuracy", 0.98, lambda rows, seed: _classes(rows, seed, 0.98)),
         ("balanced-accuracy", 0.8, _classes),
+        ("bits-per-byte", 2.0, _texts),
+        ("perplexity", 256.0, _texts),
     ],
 )
 def test_a_95_percent_interval_holds_the_truth_92_to_97_times_in_100(name: str, truth: float, make) -> None:
