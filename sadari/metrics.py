@@ -264,7 +264,7 @@ METRICS: dict[str, Metric] = {
                 "likely tokens the model hesitates; it depends on the tokenizer, so compare it only between "
                 "models of the same one",
                 "퍼플렉시티: 토큰마다 준 확률의 -ln 을 평균해 e의 지수로 올린 값. 똑같이 그럴듯한 토큰 몇 개 "
-                "사이에서 망설이는 셈인지 나타낸다. 토크나이저에 따라 달라지므로 토크나이저가 같은 모델끼리만 "
+                "사이에서 망설이는 셈인지 나타낸다. 토크나이저에 따라 달라지므로 그것이 같은 모델끼리만 "
                 "견준다",
             ),
             _surprise,
