@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sadari.data import fetch, toy
+from sadari.data import builtin_text, fetch, toy, toy_text
 from sadari.errors import SadariError
 from sadari.lang import Lang
 
@@ -38,6 +38,8 @@ class Builtin:
     licence: str
     summary: tuple[str, str]
     """One line in English and in Korean."""
+    source: str = ""
+    """The fetched set that it is read from, where that has another name."""
     official_test: int = 0
     """How many of the last rows are the data set's own test split."""
     read: Callable[[Path | None], pl.DataFrame] | None = None
@@ -46,13 +48,13 @@ class Builtin:
     @property
     def fetched(self) -> bool:
         """Whether it comes by `sadari data get` instead of with the installation."""
-        return self.name in fetch.SOURCES
+        return (self.source or self.name) in fetch.SOURCES
 
     @property
     def how(self) -> str:
         """How to get it: a command, or where it comes from."""
         if self.fetched:
-            return f"sadari data get {self.name}"
+            return f"sadari data get {self.source or self.name}"
         return "comes with scikit-learn" if self.read in _BUNDLED else "made on the spot"
 
     def say(self, lang: Lang) -> str:
@@ -254,6 +256,31 @@ BUILTIN: dict[str, Builtin] = {
              "나선 팔 두 개"),
             read=lambda _: toy.plane("spiral"),
         ),
+        # Texts made on the spot.
+        Builtin(
+            "toy-topics", "text", "classify", 900, 1, "topic", _OURS,
+            ("Three topics told by their words, in Korean and English: a bag of words is enough",
+             "낱말이 알려 주는 세 주제(한국어와 영어): 낱말을 세기만 해도 맞히는 글"),
+            read=lambda _: toy_text.topics(),
+        ),
+        Builtin(
+            "toy-order", "text", "classify", 1200, 2, "order", _OURS,
+            ("Pairs of texts with the same words in another order: a bag of words is at chance",
+             "낱말은 같고 차례만 다른 글의 짝: 낱말을 세어서는 맞힐 수 없는 글"),
+            read=lambda _: toy_text.order(),
+        ),
+        Builtin(
+            "toy-recall", "text", "classify", 1200, 1, "season", _OURS,
+            ("The first word tells, sixty others follow: to see who remembers it",
+             "첫 낱말이 답이고 예순 낱말이 뒤따르는 글: 끝까지 기억하는지 보는 자료"),
+            read=lambda _: toy_text.recall(),
+        ),
+        Builtin(
+            "toy-grammar", "text", "language", 3000, 0, None, _OURS,
+            ("Sentences of a small grammar, in Korean and English",
+             "작은 문법으로 지은 한국어와 영어 문장"),
+            read=lambda _: toy_text.grammar(),
+        ),
         # Sets that are fetched.
         Builtin(
             "diamonds", "table", "regress", 53940, 9, "price", "GPL-2.0 (ggplot2), MIT (package)",
@@ -262,19 +289,58 @@ BUILTIN: dict[str, Builtin] = {
             read=_diamonds,
         ),
         Builtin(
-            "wiki", "text", "classify", 10033, 0, "topic", "CC-BY-SA-4.0",
-            ("Summaries of English Wikipedia articles in 11 topics; also for language and summaries",
-             "11개 주제의 영어 위키백과 요약문; 언어 모형과 요약에도 쓰임"),
+            "wiki", "text", "classify", 9033, 0, "topic", "CC-BY-SA-4.0",
+            ("Summaries of English Wikipedia articles in 11 topics",
+             "11개 주제의 영어 위키백과 요약문"),
+            read=builtin_text.wiki,
         ),
         Builtin(
-            "reviews", "text", "classify", 14313, 0, None, "MIT",
+            "wiki-text", "text", "language", 10033, 0, None, "CC-BY-SA-4.0",
+            ("Titles and summaries of English Wikipedia articles, to learn English from",
+             "영어를 배우는 자료: 영어 위키백과의 제목과 요약문"),
+            source="wiki", read=builtin_text.wiki_text,
+        ),
+        Builtin(
+            "reviews", "text", "classify", 14313, 0, "rating", "MIT",
             ("Snippets of film and product reviews in English, rated by people",
              "사람이 긍정·부정을 매긴 영어 영화평과 상품평"),
+            read=builtin_text.reviews,
+        ),
+        Builtin(
+            "help-ko", "text", "classify", 2560, 0, "application", "MPL-2.0",
+            ("Help pages of an office suite in Korean, by application",
+             "사무용 프로그램의 한국어 도움말과 그 프로그램"),
+            source="libreoffice-help", read=builtin_text.help_ko,
+        ),
+        Builtin(
+            "help-en", "text", "classify", 2560, 0, "application", "MPL-2.0",
+            ("Help pages of an office suite in English, by application",
+             "사무용 프로그램의 영어 도움말과 그 프로그램"),
+            source="libreoffice-help", read=builtin_text.help_en,
+        ),
+        Builtin(
+            "help-ko-text", "text", "language", 2560, 0, None, "MPL-2.0",
+            ("Help pages of an office suite, to learn Korean from",
+             "한국어를 배우는 자료: 사무용 프로그램 도움말"),
+            source="libreoffice-help", read=builtin_text.help_ko_text,
+        ),
+        Builtin(
+            "help-en-text", "text", "language", 2560, 0, None, "MPL-2.0",
+            ("Help pages of an office suite, to learn English from",
+             "영어를 배우는 자료: 사무용 프로그램 도움말"),
+            source="libreoffice-help", read=builtin_text.help_en_text,
+        ),
+        Builtin(
+            "homeassistant-ko", "text", "language", 1155, 0, None, "Apache-2.0",
+            ("Interface strings of home automation, to learn Korean from",
+             "한국어를 배우는 자료: 홈 오토메이션의 화면 문구"),
+            source="homeassistant", read=builtin_text.homeassistant_ko,
         ),
         Builtin(
             "korean-law", "text", "language", 11, 0, None, "GPL-3.0-or-later",
             ("The constitution of Korea and ten bills, in Korean",
              "대한민국 헌법과 법률안 열 건"),
+            read=builtin_text.korean_law,
         ),
         Builtin(
             "homeassistant", "pairs", "translate", 35240, 0, None, "Apache-2.0",

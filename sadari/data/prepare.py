@@ -29,6 +29,8 @@ from sadari.lang import Note
 if TYPE_CHECKING:
     from jaxtyping import Float32, Shaped
 
+    from sadari.data.tokenizers import Tokenizer
+
 TEXTS = {
     "no target": (
         "{count:,} of {rows:,} rows have no `{target}` and are left out",
@@ -83,6 +85,14 @@ class Prepared:
     test: Arrays
     notes: tuple[Note, ...]
     """What the reader should know of the table, the task and the spec."""
+    kind: str = "table"
+    """table, text or series: what a row is."""
+
+    def recoded(self, tokenizer: Tokenizer, length: int = 0) -> Prepared:
+        """The same labelled texts in the same split, in another tokenizer; `length` 0 chooses anew."""
+        from sadari.data.prepare_text import recoded
+
+        return recoded(self, tokenizer, length)
 
 
 def prepare(

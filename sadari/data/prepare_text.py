@@ -1,0 +1,324 @@
+"""From texts to tokens: open, split by what repeats, learn a tokenizer from the training part, encode all.
+
+Labelled texts become an array (N, T) and class numbers; a corpus becomes one long stream of tokens a part.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import polars as pl
+
+from sadari.data import learn
+from sadari.data.prepare import Arrays, Prepared
+from sadari.data.spec import target_values
+from sadari.data.spec_text import LanguageSpec, TextSpec
+from sadari.data.split import Split, split_rows
+from sadari.data.table import Table
+from sadari.data.text import Corpus, open_corpus, open_texts
+from sadari.data.tokenizers import Kind, Tokenizer, train_tokenizer
+from sadari.data.tokens import tokenise
+from sadari.errors import SadariError
+from sadari.lang import Note
+
+TEXTS = {
+    "no target": (
+        "{count:,} of {rows:,} rows have no `{target}` and are left out",
+        "{rows:,}행 가운데 `{target}` 값이 없는 {count:,}행은 뺐습니다",
+    ),
+    "repeated": (
+        "{count:,} of {rows:,} texts repeat another; those of the same text stay in one part of the split",
+        "글 {rows:,}개 가운데 {count:,}개는 다른 글과 같습니다. 같은 글은 나눌 때 한쪽에 함께 둡니다",
+    ),
+    "once": (
+        "class `{label}` occurs once; its text is trained on, and no score tells how well it is known",
+        "범주 `{label}`의 글은 하나뿐이어서 훈련에만 쓰고, 얼마나 맞히는지는 점수로 알 수 없습니다",
+    ),
+    "moved": (
+        "{count:,} texts whose class was in no training text were moved to training",
+        "훈련 부분에 없던 범주의 글 {count:,}개를 훈련 부분으로 옮겼습니다",
+    ),
+    "cut": (
+        "{share:.1%} of the texts have more than {length:,} tokens; the rest of them is not read (--length)",
+        "글의 {share:.1%}는 토큰이 {length:,}개를 넘어 그 뒤는 읽지 않습니다(--length)",
+    ),
+    "unknown": (
+        "{share:.1%} of the validation texts' tokens are unknown to the tokenizer; try tokenizer bpe",
+        "검증 글의 토큰 {share:.1%}를 토크나이저가 모릅니다. 토크나이저 bpe를 써 보십시오",
+    ),
+}
+
+LENGTH = 256
+"""Tokens that are kept of a text, at most, unless said otherwise."""
+_QUANTILE = 0.99  # of the training texts' lengths: one long text in a hundred need not lengthen all
+_LEARNT = 50_000_000  # characters of training text that a tokenizer is learnt from
+_LEAST = 5
+_MOST_CLASSES = 20
+_UNKNOWN = 0.1
+_IN_MEMORY = 32 << 20  # bytes of text whose tokens need no file
+
+
+def prepare_text(
+    source: str | Path | pl.DataFrame | Table,
+    *,
+    target: str | None = None,
+    text: str | None = None,
+    seed: int = 0,
+    tokenizer: Tokenizer | str | Path | None = None,
+    vocabulary: int = 0,
+    length: int = 0,
+) -> Prepared:
+    """Open labelled texts, split them 60/20/20 with each class in its share, and encode them.
+
+    Texts that are the same, and those of one `group`, stay in one part. The tokenizer is a kind (bpe, words,
+    unigram, characters) learnt from the training texts, a `tokenizer.json`, or one that is at hand; its
+    vocabulary is `vocabulary`, or what suits the amount of text. Of each text the first `length` tokens are
+    kept: by default 256, or what 99 % of the training texts have if that is less.
+    Raises SadariError when there are too few texts or classes, or a setting is none.
+    """
+    if length < 0 or vocabulary < 0:
+        raise SadariError(
+            f"length={length}, vocabulary={vocabulary}: neither may be negative; 0 chooses for you"
+        )
+    table = open_texts(source, text=text, target=target)
+    frame = table.frame.collect()
+    text, target = frame.columns[:2]
+    notes = list(table.notes)
+    labels = target_values(frame, target, "classify", name=table.name)
+    kept = np.flatnonzero(labels.is_not_null().to_numpy())
+    if len(kept) < table.rows:
+        lost = table.rows - len(kept)
+        notes.append(Note.of(TEXTS, "no target", "warning", count=lost, rows=table.rows, target=target))
+    known = frame[kept]
+    _check_labels(table.name, target, labels.drop_nulls())
+    codes = labels.drop_nulls().rank("dense").to_numpy().astype(np.int64) - 1
+    groups, repeated = _groups(known, text)
+    if repeated:
+        notes.append(Note.of(TEXTS, "repeated", count=repeated, rows=len(kept)))
+    split = split_rows(len(kept), seed, strata=codes, groups=groups)
+    split, moved = _known_classes(split, codes, groups)
+    if moved:
+        notes.append(Note.of(TEXTS, "moved", "warning", count=moved))
+    split = split.of(kept)
+    training = frame[split.train]
+    tokenizer = _tokenizer(tokenizer, vocabulary, lambda: iter(training[text]))
+    counts = labels[split.train].value_counts(sort=True)
+    classes = tuple(sorted(counts[target], key=_in_order))
+    spec = TextSpec(target, text, classes, tokenizer, 1)
+    encoded = tokenizer.encode(frame[text].to_list(), special=tokenizer.kind == "given")
+    sizes = np.array([len(tokens) for tokens in encoded])
+    length = length or max(1, min(LENGTH, int(np.ceil(np.quantile(sizes[split.train], _QUANTILE)))))
+    spec = replace(spec, length=length)
+    said = _class_notes(counts, len(split.train), labels.drop_nulls().value_counts())
+    if share := float((sizes[kept] > length).mean()):
+        said.append(Note.of(TEXTS, "cut", share=share, length=length))
+    unseen = [tokens for row in split.validation if (tokens := encoded[row]) is not None]
+    said += _unknown_note(tokenizer, unseen)
+    spec = replace(spec, notes=tuple(said))
+    parts = [_arrays(spec, frame, rows) for rows in (split.train, split.validation, split.test)]
+    train, validation, test = parts
+    return Prepared(
+        table, "classify", spec, split, train, validation, test, (*notes, *said), kind="text"  # type: ignore[arg-type]
+    )
+
+
+def prepare_language(
+    source: str | Path | pl.DataFrame | Table | Corpus | Sequence[str],
+    *,
+    text: str | None = None,
+    seed: int = 0,
+    tokenizer: Tokenizer | str | Path | None = None,
+    vocabulary: int = 0,
+    memory: int = 2 << 30,
+    cache: Path | None = None,
+) -> Prepared:
+    """Open a corpus, split its documents 80/10/10 by file or article, and tokenise it into three streams.
+
+    A corpus of more than 32 MB of text goes to raw files in `cache` (a temporary folder if None), which are
+    found again as long as text, split and tokenizer are the same. `tokenizer` and `vocabulary` are as in
+    `prepare_text`. Raises SadariError when there are too few documents, or a setting is none.
+    """
+    if vocabulary < 0:
+        raise SadariError(f"vocabulary={vocabulary} may not be negative; 0 chooses for you")
+    corpus = source if isinstance(source, Corpus) else open_corpus(source, text=text, memory=memory)
+    groups = corpus.groups if len(np.unique(corpus.groups)) >= 3 else None  # too few files: by documents
+    if corpus.rows < 3:
+        raise SadariError(
+            f"{corpus.name} is {corpus.rows} documents; three are the least: part them by empty lines, or give more text"
+        )
+    split = split_rows(corpus.rows, seed, groups=groups, fractions=(0.8, 0.1, 0.1))
+    part = np.empty(corpus.rows, np.int8)
+    for number, rows in enumerate((split.train, split.validation, split.test)):
+        part[rows] = number
+
+    def training() -> Iterator[str]:
+        return (text for text, number in zip(corpus.documents(), part, strict=True) if number == 0)
+
+    share = _LEARNT / max(1.0, 0.8 * corpus.bytes)
+    tokenizer = _tokenizer(tokenizer, vocabulary, training, share)
+    folder = (cache or _scratch()) if corpus.bytes > _IN_MEMORY else None
+    train, validation, test = tokenise(corpus, tokenizer, part, folder, memory)
+    said = _unknown_note(tokenizer, [validation.tokens])
+    spec = LanguageSpec(tokenizer, tuple(said))
+    # a corpus stands for the table, and streams for arrays: the same names mean the same
+    return Prepared(corpus, "language", spec, split, train, validation, test, (*corpus.notes, *said), "text")  # type: ignore[arg-type]
+
+
+def recoded(prepared: Prepared, tokenizer: Tokenizer, length: int = 0) -> Prepared:
+    """The same labelled texts in the same split, in another tokenizer (that of a pretrained encoder).
+
+    `length` as in `prepare_text`, for this tokenizer's tokens.
+    """
+    spec, split = prepared.spec, prepared.split
+    assert isinstance(spec, TextSpec)
+    frame = prepared.table.frame.collect()
+    encoded = tokenizer.encode(frame[spec.text].to_list(), special=tokenizer.kind == "given")
+    sizes = np.array([len(tokens) for tokens in encoded])
+    length = length or max(1, min(LENGTH, int(np.ceil(np.quantile(sizes[split.train], _QUANTILE)))))
+    kept = np.concatenate([split.train, split.validation, split.test])
+    said = [note for note in spec.notes if note.about.get("kind") not in ("cut", "unknown")]
+    if share := float((sizes[kept] > length).mean()):
+        said.append(Note.of(TEXTS, "cut", share=share, length=length))
+    said += _unknown_note(tokenizer, [encoded[row] for row in split.validation])
+    fresh = replace(spec.recoded(tokenizer, length), notes=tuple(said))
+    train, validation, test = (
+        _arrays(fresh, frame, rows) for rows in (split.train, split.validation, split.test)
+    )
+    before = prepared.notes[: len(prepared.notes) - len(spec.notes)]
+    return replace(
+        prepared, spec=fresh, train=train, validation=validation, test=test, notes=(*before, *fresh.notes)
+    )
+
+
+def vocabulary_size(letters: int) -> int:
+    """How many tokens suit a training text of so many characters: 1,000 to 8,000."""
+    return int(np.clip(2 ** round(np.log2(max(letters, 1) / 500)), 1000, 8000))
+
+
+def _tokenizer(
+    given: Tokenizer | str | Path | None, vocabulary: int, texts: object, share: float = 1.0
+) -> Tokenizer:
+    """The tokenizer that was given or named, or one learnt from the texts (a `share` of them)."""
+    if isinstance(given, Tokenizer):
+        return given
+    if given is not None and str(given) not in get_args(Kind):
+        if not Path(given).expanduser().is_file():
+            raise SadariError(
+                f"{str(given)!r} is neither a kind of tokenizer ({', '.join(get_args(Kind))}) nor a file; give a "
+                f"tokenizer.json"
+            )
+        return Tokenizer.load(given)
+    learnt = list(_some(texts(), share))  # type: ignore[operator]
+    size = vocabulary or vocabulary_size(sum(map(len, learnt)))
+    return train_tokenizer(learnt, str(given or "bpe"), size)  # type: ignore[arg-type]
+
+
+def _some(texts: Iterable[str], share: float) -> Iterator[str]:
+    """Texts from everywhere in their order, until there is enough to learn a tokenizer from."""
+    taken = seen = 0.0
+    for text in texts:
+        seen += len(text) * share
+        if share >= 1 or taken <= seen:
+            taken += len(text)
+            yield text
+        if taken > _LEARNT:
+            return
+
+
+def _check_labels(name: str, target: str, labels: pl.Series) -> None:
+    """Raise SadariError when the labels are too few, all the same, or all different."""
+    if len(labels) < _LEAST:
+        raise SadariError(
+            f"{name} has {len(labels)} texts with a label; {_LEAST} are the least, hundreds teach"
+        )
+    distinct = labels.n_unique()
+    if distinct == 1:
+        raise SadariError(
+            f"{name}: the target {target} is one class ({labels[0]!r} in all {len(labels):,} texts); choose another "
+            f"--target"
+        )
+    if distinct > max(_MOST_CLASSES, len(labels) / 2):
+        raise SadariError(
+            f"{name}: the target {target} has {distinct:,} classes in {len(labels):,} texts, too many to learn; choose "
+            f"another --target"
+        )
+
+
+def _groups(frame: pl.DataFrame, text: str) -> tuple[np.ndarray, int]:
+    """(N,) what stays together: rows of one group or of one text; and how many texts repeat another."""
+    same = frame[text].rank("dense").to_numpy().astype(np.int64) - 1
+    repeated = len(same) - (int(same.max()) + 1)
+    if "group" not in frame.columns[2:]:
+        return same, repeated
+    named = frame["group"].cast(pl.String).fill_null("").rank("dense").to_numpy().astype(np.int64) - 1
+    if not repeated:
+        return named, 0
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    texts, nodes = int(same.max()) + 1, int(same.max()) + int(named.max()) + 2
+    edges = coo_array((np.ones(len(same), np.int8), (same, texts + named)), shape=(nodes, nodes))
+    return connected_components(edges, directed=False)[1][same].astype(np.int64), repeated
+
+
+def _known_classes(split: Split, codes: np.ndarray, groups: np.ndarray) -> tuple[Split, int]:
+    """The split with every class in training: groups of a class that is not there move to it."""
+    part = np.empty(len(codes), np.int8)
+    for number, rows in enumerate((split.train, split.validation, split.test)):
+        part[rows] = number
+    moved = 0
+    for code in np.setdiff1d(codes, codes[split.train]):
+        mine = np.isin(groups, groups[(codes == code) & (part > 0)][:1])
+        moved += int((mine & (part > 0)).sum())
+        part[mine] = 0
+    return Split(*(np.flatnonzero(part == number) for number in range(3))), moved
+
+
+def _class_notes(training: pl.DataFrame, rows: int, every: pl.DataFrame) -> list[Note]:
+    """What is worth knowing of the classes."""
+    target, count = training.columns
+    notes = []
+    label, largest = training.row(0)
+    if largest / rows >= 0.75:
+        notes.append(Note.of(learn.TEXTS, "imbalance", "warning", label=label, share=largest / rows))
+    once = set(every.filter(pl.col(count) == 1)[target])
+    few = sorted((many, name) for name, many in training.iter_rows() if many < 5)[:5]
+    for many, name in few:
+        if name in once:
+            notes.append(Note.of(TEXTS, "once", "warning", label=name))
+        else:
+            notes.append(Note.of(learn.TEXTS, "few", "warning", label=name, count=many))
+    return notes
+
+
+def _unknown_note(tokenizer: Tokenizer, texts: Sequence[np.ndarray]) -> list[Note]:
+    """A warning when a tokenizer knows too few of the tokens."""
+    tokens = sum(len(text) for text in texts)
+    if tokenizer.unknown is None or not tokens:
+        return []
+    share = sum(int((text == tokenizer.unknown).sum()) for text in texts) / tokens
+    return [Note.of(TEXTS, "unknown", "warning", share=share)] if share > _UNKNOWN else []
+
+
+def _arrays(spec: TextSpec, frame: pl.DataFrame, rows: np.ndarray) -> Arrays:
+    part = frame[rows]
+    return Arrays(spec.encode(part), spec.encode_target(part))  # type: ignore[arg-type]
+
+
+def _in_order(label: str) -> tuple[int, float, str]:
+    """Whole numbers by value, before text by letters."""
+    whole = label.removeprefix("-").isdecimal() and len(label) <= 15
+    return (0, float(label), label) if whole else (1, 0.0, label)
+
+
+def _scratch() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="sadari-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

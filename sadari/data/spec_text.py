@@ -1,0 +1,205 @@
+"""How texts become tokens, and labels classes: learnt on training texts, kept as JSON, applied to any texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from sadari.data.spec import target_values
+from sadari.data.tokenizers import PAD, Tokenizer
+from sadari.errors import SadariError
+from sadari.lang import Note
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """The column that holds the texts."""
+
+    name: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """The way from texts to tokens and from labels to classes, and back."""
+
+    target: str
+    """The label's column."""
+    text: str
+    """The text's column."""
+    classes: tuple[str, ...]
+    """Class labels in sorted order, numbers by value."""
+    tokenizer: Tokenizer = field(compare=False)
+    length: int
+    """The most tokens that are kept of a text, from its beginning."""
+    notes: tuple[Note, ...] = ()
+    """What was found in the texts."""
+    task: str = "classify"
+
+    @property
+    def width(self) -> int:
+        """V, the size of the vocabulary."""
+        return self.tokenizer.size
+
+    @property
+    def columns(self) -> tuple[TextColumn, ...]:
+        """The columns that are read."""
+        return (TextColumn(self.text),)
+
+    @property
+    def types(self) -> dict[str, pl.DataType]:
+        """For `open_table`: the text stays as it is written, were it all numbers."""
+        return {self.text: pl.String()}
+
+    def check(self, schema: Mapping[str, pl.DataType], name: str = "the rows") -> None:
+        """Raise SadariError when the text's column is absent, or holds no text."""
+        if self.text not in schema:
+            raise SadariError(
+                f"{name} lacks column: {self.text}; the run was trained on its texts (columns here: "
+                f"{', '.join(list(schema)[:8])})"
+            )
+        if schema[self.text] not in (pl.String, pl.Null, pl.Categorical, pl.Enum):
+            raise SadariError(
+                f"{name}: column {self.text} is {schema[self.text]}, not text; give texts as in training"
+            )
+
+    def encode(
+        self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows"
+    ) -> Int32[np.ndarray, "N T"]:
+        """Tokens (N, T), T the longest text here and at least 1, shorter ones filled up with PAD at the right.
+
+        A missing text is an empty one. Raises SadariError when there is no such column of text.
+        """
+        self.check(frame.schema, name)
+        texts = frame[self.text].cast(pl.String).fill_null("").to_list()
+        return padded(self.cut(texts))
+
+    def cut(self, texts: Sequence[str]) -> list[Int32[np.ndarray, " T"]]:
+        """The first `length` tokens of each text; a given tokenizer's own last token stays the last."""
+        special = self.tokenizer.kind == "given"
+        found = self.tokenizer.encode(texts, special=special)
+        if not special:
+            return [tokens[: self.length] for tokens in found]
+        return [
+            tokens if len(tokens) <= self.length else np.append(tokens[: self.length - 1], tokens[-1:])
+            for tokens in found
+        ]
+
+    def encode_target(
+        self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows"
+    ) -> Int64[np.ndarray, " N"]:
+        """Class numbers (N,). Raises SadariError for a label that is missing, or unknown to training."""
+        if self.target not in frame.columns:
+            raise SadariError(
+                f"{name} lacks the target column {self.target}; add it, or predict instead of scoring"
+            )
+        values = target_values(frame, self.target, self.task, first_row, name)
+        if values.null_count():
+            row = first_row + int(values.is_null().to_numpy().argmax())
+            raise SadariError(f"{name} row {row:,} has no {self.target}; leave out the rows without a target")
+        codes = values.cast(pl.Enum(self.classes), strict=False)
+        if codes.null_count():
+            odd = values.filter(codes.is_null())[0]
+            raise SadariError(
+                f"{name}: {self.target} has the class {odd!r}, which is in no training row; classes there: "
+                f"{', '.join(self.classes[:10])}"
+            )
+        return codes.to_physical().to_numpy().astype(np.int64)
+
+    def decode_target(self, values: np.ndarray) -> np.ndarray:
+        """Labels, as text, of class numbers; any shape."""
+        return np.array(self.classes)[np.asarray(values, np.int64)]
+
+    def recoded(self, tokenizer: Tokenizer, length: int = 0) -> TextSpec:
+        """The same texts and classes in another tokenizer."""
+        return replace(self, tokenizer=tokenizer, length=length or self.length)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the tokenizer, which has a file of its own."""
+        return {
+            "kind": "text",
+            "task": self.task,
+            "target": self.target,
+            "text": self.text,
+            "classes": list(self.classes),
+            "length": self.length,
+            "notes": [note.to_json() for note in self.notes],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], tokenizer: Tokenizer) -> TextSpec:
+        """The spec that `to_json` wrote. Raises SadariError when the content is none."""
+        try:
+            return cls(
+                task=str(content["task"]),
+                target=str(content["target"]),
+                text=str(content["text"]),
+                classes=tuple(map(str, content["classes"])),
+                tokenizer=tokenizer,
+                length=int(content["length"]),
+                notes=tuple(Note.from_json(note) for note in content["notes"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SadariError(
+                f"spec.json is no spec of texts ({type(error).__name__}: {error}); fit the run again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class LanguageSpec:
+    """The way from a corpus to tokens, and from a prompt."""
+
+    tokenizer: Tokenizer = field(compare=False)
+    notes: tuple[Note, ...] = ()
+    task: str = "language"
+    target: str = ""
+    classes: None = None
+    columns: tuple[TextColumn, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """V, the size of the vocabulary."""
+        return self.tokenizer.size
+
+    @property
+    def types(self) -> dict[str, pl.DataType]:
+        return {}
+
+    def encode_prompts(self, texts: Sequence[str]) -> list[Int32[np.ndarray, " T"]]:
+        """Tokens of beginnings to be continued: the end of the document before (END) and the text, no end."""
+        return [
+            np.concatenate([[self.tokenizer.end], tokens], dtype=np.int32)
+            for tokens in self.tokenizer.encode(texts)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the tokenizer, which has a file of its own."""
+        return {"kind": "text", "task": self.task, "notes": [note.to_json() for note in self.notes]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], tokenizer: Tokenizer) -> LanguageSpec:
+        """The spec that `to_json` wrote. Raises SadariError when the content is none."""
+        try:
+            if content["task"] != "language":
+                raise ValueError(f"task {content['task']!r}")
+            return cls(tokenizer, tuple(Note.from_json(note) for note in content["notes"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SadariError(
+                f"spec.json is no spec of a corpus ({type(error).__name__}: {error}); fit the run again"
+            ) from error
+
+
+def padded(texts: Sequence[np.ndarray]) -> Int32[np.ndarray, "N T"]:
+    """Texts as one array, PAD at the right, T the longest and at least 1."""
+    longest = max((len(tokens) for tokens in texts), default=0)
+    out = np.full((len(texts), max(longest, 1)), PAD, np.int32)
+    for row, tokens in zip(out, texts, strict=True):
+        row[: len(tokens)] = tokens
+    return out
