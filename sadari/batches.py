@@ -1,19 +1,30 @@
 """Training rows as shuffled slices in memory: no worker, no copy a step, a position that can be kept.
 
-Whatever yields batches to the loop has this shape: `per_epoch` batches an epoch, `epoch(start)` that yields
-them from number `start` on, `state()` and `load()`.
+Whatever yields batches to the loop has this shape: `arrays` it draws from, `per_epoch` batches an epoch,
+`epoch(start)` that yields them from number `start` on, `first()` to try things with, `largest()` to plan
+with, `state()` and `load()`. A task says by its `batching` which of the three here feeds it:
+
+rows        equally long rows, of a table                                       `Batches`
+texts       texts of like length together, cut where the longest ends           `TextBatches`
+stretches   stretches of one stream of tokens, and the state between them       `Stretches`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sadari.errors import SadariError
+from sadari.layers.tokens import is_real
 
+TEXTS = 32  # texts a batch, unless told
+TOGETHER = 50  # batches whose texts are sorted by length among themselves
+LANES = 16  # rows of a batch of a stream, unless told
+STRETCH = 128  # tokens through which a gradient goes back, unless told
 WINDOW = 1 << 22  # bytes gathered at once: few enough for a second-level cache, enough to hide the call
 
 
@@ -98,6 +109,10 @@ class Batches:
         self.load({"order": state})
         return batch
 
+    def largest(self) -> dict[str, Tensor]:
+        """A batch that needs as much memory as any; its values mean nothing."""
+        return self.windows[0][3][0]
+
     def state(self) -> dict[str, Tensor]:
         """What the current epoch's order is made from."""
         return {"order": self.before}
@@ -106,6 +121,166 @@ class Batches:
         """Begin the next `epoch(start)` with the order that `state` stands for."""
         self.before = state["order"].clone()
         self.generator.set_state(self.before)
+
+
+class TextBatches:
+    """Every text once an epoch, in a new order each; texts of like length share a batch, so little is padding.
+
+    arrays   {"features": (N, T) tokens with PAD at the right, "targets": (N,)}
+    size     texts a batch at most; 0 = `TEXTS`
+    rows     the texts that may be seen, else all
+
+    An epoch's order is a shuffle, sorted by length within stretches of `TOGETHER` batches; then the batches
+    are shuffled. So a batch is never of one length alone, and none is longer than its longest text.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, Tensor], size: int, seed: int, rows: Tensor | None = None
+    ) -> None:
+        self.arrays = dict(arrays)
+        self.rows = torch.arange(rows_of(arrays)) if rows is None else rows.to(torch.int64)
+        if not len(self.rows):
+            raise SadariError("no texts to train on; give at least one")
+        self.length = len(self.rows)
+        self.size = size or TEXTS
+        self.per_epoch = -(-self.length // self.size)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.before = self.generator.get_state()
+        tokens = self.arrays["features"]
+        self.lengths = None if tokens.device.type == "meta" else is_real(tokens).sum(-1)
+
+    def epoch(self, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Shuffle, then yield the batches from `start` on."""
+        self.before = self.generator.get_state()
+        for rows in self._order()[start:]:
+            batch = {name: array[rows] for name, array in self.arrays.items()}
+            longest = max(int(self.lengths[rows].max()), 1)  # type: ignore[index]
+            yield {**batch, "features": batch["features"][:, :longest]}
+
+    def _order(self) -> list[Tensor]:
+        """The texts' numbers, batch by batch."""
+        order = self.rows[torch.randperm(self.length, generator=self.generator)]
+        stretch = TOGETHER * self.size
+        parts = [
+            part[self.lengths[part].argsort(stable=True)]  # type: ignore[index]
+            for part in order.split(stretch)
+        ]
+        batches = [rows for part in parts for rows in part.split(self.size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=self.generator).tolist()]
+
+    def first(self) -> dict[str, Tensor]:
+        """A batch of texts of middling length; the course of the epochs is left alone."""
+        assert self.lengths is not None
+        middle = self.rows[self.lengths[self.rows].argsort()][(self.length - self.size) // 2 :][: self.size]
+        longest = max(int(self.lengths[middle].max()), 1)
+        batch = {name: array[middle] for name, array in self.arrays.items()}
+        return {**batch, "features": batch["features"][:, :longest]}
+
+    def largest(self) -> dict[str, Tensor]:
+        """A batch of texts that are all as long as the longest; its values mean nothing."""
+        return {name: array[: self.size] for name, array in self.arrays.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """What the current epoch's order is made from."""
+        return {"order": self.before}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Begin the next `epoch(start)` with the order that `state` stands for."""
+        self.before = state["order"].clone()
+        self.generator.set_state(self.before)
+
+
+class Stretches:
+    """One stream of tokens as batches of `length` tokens, each with the token that follows it as its target.
+
+    stream   (N,) tokens of any integer type, mapped files included
+    size     rows a batch; 0 = `LANES`
+    length   tokens a row
+    start    `model.start` where the model's state is carried from one batch to the next (truncated
+             backpropagation through time): the stream is then cut into `size` lanes that are read in step,
+             and a batch holds `state.0`, `state.1` ...: where the model is to begin, and where the task
+             leaves what it ended with. Without it a row begins anywhere, in a new order each epoch.
+
+    Raises SadariError when the stream is shorter than one batch.
+    """
+
+    def __init__(self, stream: Tensor, size: int, length: int, seed: int, start: Any = None) -> None:
+        self.arrays = {"features": stream}
+        self.stream = stream
+        usable = len(stream) - 1
+        if usable < 1:
+            raise SadariError(f"a text of {len(stream)} tokens teaches nothing; give a longer one")
+        self.length = min(length, usable)
+        self.size = max(min(size or LANES, usable // self.length), 1)
+        self.per_epoch = max(usable // (self.size * self.length), 1)
+        self.lane = usable // self.size
+        self.generator = torch.Generator().manual_seed(seed)
+        self.before = self.generator.get_state()
+        parts = () if start is None else start(self.size)
+        self.carried = {f"state.{i}": part.detach().clone() for i, part in enumerate(parts)}
+
+    def epoch(self, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches from `start` on; at the beginning of an epoch nothing has been read."""
+        self.before = self.generator.get_state()
+        places = self._places()
+        if start == 0:
+            for part in self.carried.values():
+                part.zero_()
+        for number in range(start, self.per_epoch):
+            rows = [self.stream[i : i + self.length + 1] for i in places[number].tolist()]
+            block = torch.stack([row.to(torch.int64) for row in rows])  # (B, T + 1)
+            yield {"tokens": block[:, :-1], "targets": block[:, 1:], **self.carried}
+
+    def _places(self) -> Tensor:
+        """Where each row of each batch begins: (batches, B)."""
+        shift = int(torch.randint(self.length, (), generator=self.generator))  # other cuts each epoch
+        if self.carried:
+            first = torch.arange(self.size) * self.lane  # (B,)
+            room = max(self.lane - self.per_epoch * self.length, 0)
+            return first + min(shift, room) + self.length * torch.arange(self.per_epoch).unsqueeze(1)
+        wanted = self.per_epoch * self.size
+        room = len(self.stream) - 1 - wanted * self.length
+        order = torch.randperm(wanted, generator=self.generator)
+        return (order * self.length + min(shift, max(room, 0))).view(self.per_epoch, self.size)
+
+    def first(self) -> dict[str, Tensor]:
+        """A batch to try things with; the course of the epochs and the state are left alone."""
+        kept = {name: part.clone() for name, part in self.state().items()}
+        batch = next(self.epoch())
+        self.load(kept)
+        return batch
+
+    def largest(self) -> dict[str, Tensor]:
+        """A batch of the usual size; its values mean nothing."""
+        shape = (self.size, self.length)
+        tokens = torch.zeros(shape, dtype=torch.int64, device=self.stream.device)
+        return {"tokens": tokens, "targets": tokens, **self.carried}
+
+    def state(self) -> dict[str, Tensor]:
+        """What the current epoch's order is made from, and what has been read."""
+        return {"order": self.before, **self.carried}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Begin the next `epoch(start)` where `state` stood."""
+        self.before = state["order"].clone()
+        self.generator.set_state(self.before)
+        for name, part in self.carried.items():
+            part.copy_(state[name])
+
+
+def make_batches(
+    model: nn.Module, task: Any, arrays: Mapping[str, Tensor], config: Any, rows: Sequence[Tensor] | None = None
+) -> Batches | TextBatches | Stretches:
+    """What feeds `task`, by its `batching`; `config` gives batch size and seed, `rows` as for each kind."""
+    batching = getattr(task, "batching", "rows")
+    if batching == "texts":
+        return TextBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
+    if batching == "stretches":
+        reach = getattr(model, "context", None)
+        length = min(config.context or reach or STRETCH, reach or config.context or STRETCH)
+        start = model.start if getattr(model, "carries", False) else None
+        return Stretches(arrays["features"], config.batch_size, length, config.seed, start)
+    return Batches(arrays, config.batch_size, config.seed, rows)
 
 
 def usual_size(rows: int) -> int:

@@ -23,6 +23,12 @@ class Rung:
     paper: str = ""
     module: str = ""
     model: str = ""
+    config: str = ""
+    """Name of the config's class in that module; empty for the model's name with Config behind it."""
+
+    @property
+    def config_name(self) -> str:
+        return self.config or f"{self.model}Config"
 
     @property
     def here(self) -> bool:
@@ -93,28 +99,58 @@ _PRIOR = Rung(
     "sadari.models.prior",
     "Prior",
 )
+_MEAN = Rung(
+    "mean",
+    "The ground: say the mean, look at nothing.",
+    "바닥: 아무것도 보지 않고 평균을 말한다.",
+    "",
+    "sadari.models.mean",
+    "Mean",
+)
+_LINE = Rung(
+    "line",
+    "A constant ignores the features; a line weighs each of them.",
+    "상수는 특성을 무시한다. 직선은 특성마다 무게를 준다.",
+    "Legendre 1805; Gauss 1809; Hoerl & Kennard 1970 (ridge)",
+    "sadari.models.line",
+    "Line",
+)
+_LOGISTIC = Rung(
+    "logistic",
+    "The prior gives everyone the same answer; logistic regression weighs the features.",
+    "사전 확률은 모두에게 같은 답을 준다. 로지스틱 회귀는 특성에 무게를 주어 확률로 바꾼다.",
+    "Cox 1958",
+    "sadari.models.logistic",
+    "Logistic",
+)
+_SERIES = (
+    Rung(
+        "rnn",
+        "A dense network learns each place anew; a recurrent one reads the series with the same weights.",
+        "밀집 신경망은 자리마다 새로 배운다. 순환 신경망은 같은 가중치로 차례대로 읽는다.",
+        "Elman 1990",
+        "sadari.models.rnn",
+        "RNNSeries",
+        "RNNConfig",
+    ),
+    Rung(
+        "lstm",
+        "A plain recurrence forgets over long distances; gates keep what matters.",
+        "단순한 순환은 먼 것을 잊는다. 게이트가 중요한 것을 지킨다.",
+        "Hochreiter & Schmidhuber 1997; Gers et al. 2000",
+        "sadari.models.lstm",
+        "LSTMSeries",
+        "LSTMConfig",
+    ),
+)
 
 LADDERS: tuple[Ladder, ...] = (
     Ladder(
         "regress",
         "table",
         (
-            Rung(
-                "mean",
-                "The ground: say the mean, look at nothing.",
-                "바닥: 아무것도 보지 않고 평균을 말한다.",
-                "",
-                "sadari.models.mean",
-                "Mean",
-            ),
-            Rung(
-                "line",
-                "A constant ignores the features; a line weighs each of them.",
-                "상수는 특성을 무시한다. 직선은 특성마다 무게를 준다.",
-                "Legendre 1805; Gauss 1809; Hoerl & Kennard 1970 (ridge)",
-                "sadari.models.line",
-                "Line",
-            ),
+            _MEAN,
+            _LINE,
             _SHALLOW,
             _DEEP,
             _DEEP_SKIP,
@@ -126,65 +162,83 @@ LADDERS: tuple[Ladder, ...] = (
         "table",
         (
             _PRIOR,
-            Rung(
-                "logistic",
-                "The prior gives everyone the same answer; logistic regression weighs the features.",
-                "사전 확률은 모두에게 같은 답을 준다. 로지스틱 회귀는 특성에 무게를 주어 확률로 바꾼다.",
-                "Cox 1958",
-                "sadari.models.logistic",
-                "Logistic",
-            ),
+            _LOGISTIC,
             _SHALLOW,
             _DEEP,
             _DEEP_SKIP,
         ),
         "gradient boosting",
     ),
+    Ladder("classify", "series", (_PRIOR, _LOGISTIC, _SHALLOW, _DEEP, *_SERIES), "gradient boosting"),
+    Ladder("regress", "series", (_MEAN, _LINE, _SHALLOW, _DEEP, *_SERIES), "gradient boosting"),
     Ladder(
         "classify",
         "text",
         (
-            Rung("prior", _PRIOR.answers, _PRIOR.answers_ko),
+            _PRIOR,
             Rung(
                 "one-hot",
                 "The prior does not read; counting words does, though every two words are equally far apart.",
                 "사전 확률은 읽지 않는다. 단어를 세면 읽는 셈이지만 모든 단어 사이의 거리가 같다.",
+                "Harris 1954; Cox 1958",
+                "sadari.models.one_hot",
+                "OneHot",
             ),
             Rung(
                 "embedding",
                 "In one-hot no two words are alike; in an embedding related words are near.",
                 "원-핫에서는 닮은 단어가 없다. 임베딩에서는 관련된 단어가 가깝다.",
-                "Mikolov et al. 2013 (1301.3781, 1310.4546)",
+                "Mikolov et al. 2013 (1301.3781, 1310.4546); Joulin et al. 2016 (1607.01759)",
+                "sadari.models.embedding",
+                "Embedding",
             ),
             Rung(
                 "rnn",
                 "An average of words forgets their order; a recurrent network reads them in turn.",
                 "단어의 평균은 순서를 잊는다. 순환 신경망은 차례대로 읽는다.",
                 "Elman 1990",
+                "sadari.models.rnn",
+                "RNN",
             ),
             Rung(
                 "lstm",
                 "A plain recurrence forgets over long distances; gates keep what matters.",
                 "단순한 순환은 먼 것을 잊는다. 게이트가 중요한 것을 지킨다.",
                 "Hochreiter & Schmidhuber 1997; Gers et al. 2000",
+                "sadari.models.lstm",
+                "LSTM",
             ),
             Rung(
                 "attention",
                 "The last state must hold everything; attention looks back at each word.",
                 "마지막 상태에 모두 담아야 한다. 어텐션은 단어마다 되돌아본다.",
                 "Bahdanau et al. 2014 (1409.0473)",
+                "sadari.models.attention",
+                "Attention",
             ),
             Rung(
                 "transformer",
                 "A recurrence takes one step after another; self-attention reads all words at once.",
                 "순환은 한 걸음씩 간다. 셀프 어텐션은 모든 단어를 한꺼번에 읽는다.",
                 "Vaswani et al. 2017 (1706.03762)",
+                "sadari.models.transformer",
+                "Transformer",
             ),
             Rung(
-                "pretrained encoder",
-                "A few labelled texts cannot teach a language; an encoder that read much knows it.",
+                "probe",
+                "A few labelled texts cannot teach a language; an encoder that has read much knows one.",
                 "라벨 붙은 글 몇 편으로는 언어를 배울 수 없다. 많이 읽은 인코더는 이미 안다.",
                 "Devlin et al. 2018 (1810.04805); Reimers & Gurevych 2019 (1908.10084)",
+                "sadari.models.encoder",
+                "Probe",
+            ),
+            Rung(
+                "fine-tune",
+                "A frozen encoder was made for other texts; fine-tuning makes it yours.",
+                "고정된 인코더는 다른 글을 읽고 배웠다. 미세 조정은 내 글에 맞춘다.",
+                "Howard & Ruder 2018 (1801.06146); Devlin et al. 2018 (1810.04805)",
+                "sadari.models.encoder",
+                "FineTune",
             ),
         ),
         "tf-idf + logistic",
@@ -197,25 +251,33 @@ LADDERS: tuple[Ladder, ...] = (
                 "n-gram",
                 "The ground: count which word follows the last few.",
                 "바닥: 앞의 몇 단어 뒤에 무엇이 오는지 센다.",
-                "Kneser & Ney 1995",
+                "Shannon 1948; Ney et al. 1994",
+                "sadari.models.n_gram",
+                "NGram",
             ),
             Rung(
                 "rnn",
                 "Counts know only what they have seen; a recurrent state shares between similar histories.",
                 "셈은 본 것만 안다. 순환 상태는 비슷한 이력끼리 나눈다.",
                 "Mikolov et al. 2010",
+                "sadari.models.rnn",
+                "RNNLanguage",
             ),
             Rung(
                 "lstm",
                 "A plain recurrence forgets; gates remember.",
                 "단순한 순환은 잊는다. 게이트는 기억한다.",
-                "Hochreiter & Schmidhuber 1997",
+                "Hochreiter & Schmidhuber 1997; Zaremba et al. 2014 (1409.2329)",
+                "sadari.models.lstm",
+                "LSTMLanguage",
             ),
             Rung(
                 "transformer",
                 "One state is a narrow door; self-attention sees the whole context.",
                 "상태 하나는 좁은 문이다. 셀프 어텐션은 문맥 전체를 본다.",
-                "Vaswani et al. 2017 (1706.03762)",
+                "Vaswani et al. 2017 (1706.03762); Radford et al. 2019",
+                "sadari.models.gpt",
+                "GPT",
             ),
         ),
         "interpolated Kneser-Ney n-gram",
@@ -428,13 +490,21 @@ def ladder_for(task: str, kind: str = "table") -> Ladder:
     raise SadariError(f"--task {task!r} is no task for {kind} data; choose one of: {tasks}")
 
 
-def find_rung(name: str, task: str | None = None, kind: str = "table") -> Rung:
-    """The rung `name` on a task's ladder, or on any ladder of that kind when no task is given.
+def find_rung(name: str, task: str | None = None, kind: str | None = "table") -> Rung:
+    """The rung `name` on the ladder of a task on a kind of data; of any task or kind where one is None.
 
     Raises SadariError with the rungs there are and the nearest spelling, or when the rung is not built yet.
     """
-    ladders = [ladder_for(task, kind)] if task else [ladder for ladder in LADDERS if ladder.kind == kind]
-    rungs = {rung.name: rung for ladder in ladders for rung in ladder.rungs}
+    if task and kind:
+        ladders = [ladder_for(task, kind)]
+    else:
+        ladders = [ladder for ladder in LADDERS if ladder.task == (task or ladder.task)]
+        ladders = [ladder for ladder in ladders if ladder.kind == (kind or ladder.kind)]
+    rungs: dict[str, Rung] = {}
+    for ladder in ladders:
+        for rung in ladder.rungs:
+            if rung.name not in rungs or (rung.here and not rungs[rung.name].here):
+                rungs[rung.name] = rung
     if name in rungs:
         if not rungs[name].here:
             raise SadariError(
@@ -447,4 +517,4 @@ def find_rung(name: str, task: str | None = None, kind: str = "table") -> Rung:
     else:
         near = difflib.get_close_matches(name, rungs, n=1)
         hint = (f"did you mean {near[0]!r}? " if near else "") + f"rungs here: {', '.join(rungs)}"
-    raise SadariError(f"no rung {name!r} for {task or kind}; {hint}")
+    raise SadariError(f"no rung {name!r} for {task or kind or 'any task'}; {hint}")

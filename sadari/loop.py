@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sadari import checkpoint, probe
-from sadari.batches import Batches, rows_of
+from sadari.batches import make_batches, rows_of
 from sadari.best import Best
 from sadari.borrowed import Signals
 from sadari.errors import SadariError
@@ -83,7 +83,7 @@ class Loop:
         self.settled = settled
         self.members = getattr(model, "members", 1)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.batches = Batches(train, config.batch_size, config.seed, rows)
+        self.batches = make_batches(model, task, train, config, rows)
         self.optimizer = make_optimizer(
             model, config, settled["learning_rate"], rates, per_epoch=self.batches.per_epoch
         )
@@ -297,7 +297,8 @@ class Loop:
             "seconds": self._seconds(),
             "died": list(self.died.items()),
         }
-        tensors = {**self._tensors(), "random": torch.get_rng_state(), "order": self.batches.state()["order"]}
+        drawn = {f"batches.{name}": value for name, value in self.batches.state().items()}
+        tensors = {**self._tensors(), **drawn, "random": torch.get_rng_state()}
         self.log.sync()
         checkpoint.save(folder, tensors, facts)
 
@@ -327,7 +328,7 @@ class Loop:
             )
         for name, value in self._tensors().items():
             value.copy_(tensors[name])
-        self.batches.load({"order": tensors["order"]})
+        self.batches.load({name: tensors[f"batches.{name}"] for name in self.batches.state()})
         torch.set_rng_state(tensors["random"])
         self.step, self.epoch_began, self.looked = facts["step"], facts["epoch_began"], facts["looked"]
         self.spent = facts["seconds"]

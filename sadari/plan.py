@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sadari import probe
-from sadari.batches import Batches, rows_of
+from sadari.batches import make_batches, rows_of
 from sadari.best import Best
 from sadari.errors import SadariError
 from sadari.lang import Lang, pick
@@ -125,7 +125,7 @@ def plan(
     threads = torch.get_num_threads()
     try:
         settled = probe.settle(model, task, train, validation, config, rows, learning_rates)
-        batches = Batches(train, config.batch_size, config.seed, rows)
+        batches = make_batches(model, task, train, config, rows)
         pace = probe.step_seconds(model, task.backward, batches, config, seconds=0.2)
         look = probe.look_seconds(model, task, validation)
         macs = probe.macs_a_step(model, task, batches.first())
@@ -144,15 +144,35 @@ def peak_memory(
     config: TrainConfig,
     rows: Sequence[Tensor] | None = None,
 ) -> int:
-    """Bytes that training adds at its highest, counted on shapes alone."""
-    ghost = copy.deepcopy(model).to("meta").train()
-    shapes = {name: value.to("meta") for name, value in train.items()}
-    checks = {name: value.to("meta") for name, value in validation.items()}
-    with torch.device("meta"), _Bytes() as counted:
-        batches = Batches(shapes, config.batch_size, config.seed, rows)
+    """Bytes that training adds at its highest, counted on shapes alone.
+
+    A model whose steps depend on the values that it reads (where a text ends) is counted in a real step.
+    """
+    try:
+        return _count(copy.deepcopy(model).to("meta"), task, train, validation, config, rows)
+    except (NotImplementedError, RuntimeError):
+        if next(model.parameters()).device.type == "meta":
+            return 4 * sum(value.nbytes for value in model.parameters())
+        return _count(copy.deepcopy(model), task, train, validation, config, rows)
+
+
+def _count(
+    ghost: nn.Module,
+    task: Any,
+    train: Mapping[str, Tensor],
+    validation: Mapping[str, Tensor],
+    config: TrainConfig,
+    rows: Sequence[Tensor] | None,
+) -> int:
+    device = next(ghost.parameters()).device
+    ghost.train()
+    shapes = {name: value.to(device) for name, value in train.items()}
+    checks = {name: value.to(device) for name, value in validation.items()}
+    with torch.random.fork_rng(devices=[]), torch.device(device), _Bytes() as counted:
+        batches = make_batches(ghost, task, shapes, config, rows)
         kept = (Best(ghost, getattr(ghost, "members", 1), 1), make_optimizer(ghost, config, 1.0, per_epoch=1))
-        task.backward(ghost, batches.windows[0][3][0])
-        if rows_of(checks):
+        task.backward(ghost, batches.largest())
+        if rows_of(checks) and task.batching == "rows":  # blocks of texts are no larger than a batch
             task.score(ghost, checks)
         saved = sum(tensor.nbytes for part in kept for tensor in part.state().values())
     saved += sum(value.nbytes for value in ghost.parameters())

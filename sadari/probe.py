@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sadari.batches import Batches, rows_of
+from sadari.batches import Batches, Stretches, TextBatches, make_batches, rows_of
 from sadari.optim import clip_gradients, make_optimizer
 from sadari.rates import range_test
+from sadari.tasks import macs_of
 
 if TYPE_CHECKING:
     from sadari.train import TrainConfig
 
 Backward = Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
+Feed = Batches | TextBatches | Stretches
 
 EPOCHS = 100  # without a word about length: so many passes ...
 STEPS = (
@@ -51,7 +53,7 @@ def settle(
 
     `limit` says what ends the training at `steps`; `timed` whether a clock had a say. Sets the thread count.
     """
-    batches = Batches(train, config.batch_size, config.seed, rows)
+    batches = make_batches(model, task, train, config, rows)
     threads = config.threads or choose_threads(model, task, batches)
     torch.set_num_threads(threads)
     precision = (
@@ -73,7 +75,7 @@ def settle(
 
 
 def length(
-    model: nn.Module, task: Any, batches: Batches, validation: Mapping[str, Tensor], config: TrainConfig
+    model: nn.Module, task: Any, batches: Feed, validation: Mapping[str, Tensor], config: TrainConfig
 ) -> tuple[int, str]:
     """Steps to take, and what sets them: "epochs" or "budget"."""
     asked = config.epochs * batches.per_epoch
@@ -93,7 +95,7 @@ def evaluations_every(config: TrainConfig, per_epoch: int, steps: int) -> int:
     return config.evaluate_every or max(per_epoch, -(-steps // LOOKS))
 
 
-def choose_threads(model: nn.Module, task: Any, batches: Batches) -> int:
+def choose_threads(model: nn.Module, task: Any, batches: Feed) -> int:
     """One thread, or all that the caller allows where a step is large enough: sums over other threads round
     otherwise, so this is a rule and not a timing."""
     allowed = torch.get_num_threads()
@@ -105,9 +107,16 @@ def choose_threads(model: nn.Module, task: Any, batches: Batches) -> int:
 def macs_a_step(model: nn.Module, task: Any, batch: Mapping[str, Tensor]) -> int:
     """Multiply-adds of one forward and backward.
 
-    Where every weight is a dense layer's, each multiplies once a row and twice on the way back. Other models
-    are counted by torch from the shapes that really occur; its counter takes a second to start.
+    Where every weight is a dense layer's, each multiplies once a row and twice on the way back. What reads
+    tokens says itself what one of its texts takes. Other models are counted by torch from the shapes that
+    really occur; its counter takes a second to start.
     """
+    tokens = batch.get("tokens", batch["features"] if "features" in batch else None)
+    if tokens is not None and not tokens.is_floating_point() and hasattr(model, "macs"):
+        net: Any = model
+        examples = tokens.numel() if task.name == "language" else len(tokens)
+        inputs = task.loss.outputs if task.name == "language" else 0  # looking a word up multiplies nothing
+        return 3 * examples * macs_of(type(net), net.config, inputs, task.loss.outputs, tokens.shape[1])
     weighted = [part for part in model.modules() if next(part.parameters(recurse=False), None) is not None]
     if hasattr(model, "gradients") or all(isinstance(part, nn.Linear) for part in weighted):
         members = getattr(model, "members", 1)
@@ -123,7 +132,7 @@ def macs_a_step(model: nn.Module, task: Any, batch: Mapping[str, Tensor]) -> int
     return counter.get_total_flops() // 2
 
 
-def choose_precision(model: nn.Module, task: Any, batches: Batches, config: TrainConfig) -> str:
+def choose_precision(model: nn.Module, task: Any, batches: Feed, config: TrainConfig) -> str:
     """bf16 where the processor multiplies such numbers by itself and a step is then faster, else fp32."""
     device = next(model.parameters()).device
     if hasattr(model, "gradients") or not _has_bf16(device):  # gradients by hand know only fp32
@@ -151,7 +160,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def affordable(
-    model: nn.Module, task: Any, batches: Batches, validation: Mapping[str, Tensor], config: TrainConfig
+    model: nn.Module, task: Any, batches: Feed, validation: Mapping[str, Tensor], config: TrainConfig
 ) -> int:
     """Steps that fit into `config.budget_seconds` beside their evaluations and this timing; at least one."""
     began = time.perf_counter()
@@ -177,7 +186,7 @@ def look_seconds(model: nn.Module, task: Any, validation: Mapping[str, Tensor]) 
 
 
 def step_seconds(
-    model: nn.Module, backward: Backward, batches: Batches, config: TrainConfig, seconds: float
+    model: nn.Module, backward: Backward, batches: Feed, config: TrainConfig, seconds: float
 ) -> float:
     """Median seconds of a step, timed for about `seconds`, at least three times, after one that allocates."""
     copied = copy.deepcopy(model).train()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sadari.batches import Batches
+from sadari.batches import make_batches
 from sadari.errors import SadariError
 from sadari.layers.stack import Stack, stackable
 from sadari.optim import make_optimizer
@@ -122,7 +122,7 @@ class _Trial:
 
     def _walk(self, model: nn.Module, rate: float, rates: Tensor | None) -> Tensor:
         torch.manual_seed(self.config.seed)
-        batches = Batches(self.arrays, self.config.batch_size, self.config.seed)
+        batches = make_batches(model, self.task, self.arrays, self.config)
         optimizer = make_optimizer(model, self.config, rate, rates, per_epoch=batches.per_epoch)
         model.train()
         taken = 0

@@ -5,14 +5,18 @@ The loop knows tasks only by `backward`, `evaluate` and `score`; a method such a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from sadari.data.spec import TableSpec
+from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.ladder import find_rung
+from sadari.layers.tokens import is_real
+from sadari.layers.vocabulary import vocabulary_loss
 from sadari.losses import Loss, make_loss
 
 Batch = Mapping[str, Tensor]
@@ -20,6 +24,10 @@ Monitor = Literal["auto", "loss", "error"]
 EVALUATION_ROWS = (
     8192  # rows a block: hidden layers of a few hundred units then stay within a second-level cache
 )
+EVALUATION_TOKENS = 1 << 14  # tokens a block of texts, padding included
+STRETCH, WARM = 256, 32  # tokens scored and read before, by a model that has no context of its own
+SCORED_TOKENS = 1 << 16  # of the validation stream that the loop looks at between two steps
+Spec = TableSpec | TextSpec | LanguageSpec
 
 
 @runtime_checkable
@@ -35,6 +43,9 @@ class TableTask:
     A batch is `{"features": (B, C) float, "targets": (B,) float or class numbers}`; for a stack of K
     networks `(K, B, C)` and `(K, B)`, or the shapes above to show every member the same rows.
     """
+
+    batching: ClassVar[str] = "rows"
+    """Which batches feed it: see `sadari.batches`."""
 
     def __init__(self, name: str, loss: Loss, monitor: Monitor = "auto", rows: int = 0) -> None:
         self.name = name
@@ -78,6 +89,20 @@ class TableTask:
         below_one_row = loss / (1 + loss) / len(arrays["targets"])
         return {"loss": loss, "error": error, "score": error + below_one_row}
 
+    def blocks(self, features: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """Rows to answer together, as what picks them, and their features."""
+        for start in range(0, len(features), EVALUATION_ROWS):
+            rows = slice(start, start + EVALUATION_ROWS)
+            yield rows, features[rows]
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module, features: Tensor) -> Tensor:
+        """The model's raw outputs (N, O), computed in blocks."""
+        found = torch.empty(len(features), self.loss.outputs)
+        for rows, block in self.blocks(features):
+            found[rows] = model(block)
+        return found
+
     @torch.no_grad()
     def _means(self, model: nn.Module, arrays: Batch, errors: bool) -> Tensor:
         """Mean loss, and share of wrong classes if asked for: (1 or 2, K)."""
@@ -85,9 +110,8 @@ class TableTask:
         was_training = model.training
         model.eval()
         total = torch.zeros(1 + errors, getattr(model, "members", 1), dtype=torch.float64)
-        for start in range(0, len(targets), EVALUATION_ROWS):
-            rows = slice(start, start + EVALUATION_ROWS)
-            output = model(features[rows])
+        for rows, block in self.blocks(features):
+            output = model(block)
             target = targets[rows].expand(output.shape[:-1])
             total[0] += self.loss(output, target).double().sum(-1).reshape(-1)
             if errors:
@@ -96,21 +120,143 @@ class TableTask:
         return total / len(targets)
 
 
-def loss_for(spec: TableSpec, name: str | None = None, **settings: Any) -> Loss:
-    """A table's loss: squared for numbers, cross-entropy for classes, unless `name` says otherwise."""
+class TextTask(TableTask):
+    """`classify` texts: features are tokens (B, T) with PAD at the right."""
+
+    batching: ClassVar[str] = "texts"
+
+    def blocks(self, features: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """Texts of like length together, cut where the longest ends."""
+        lengths = is_real(features).sum(-1).clamp(min=1)
+        order = lengths.argsort(stable=True)
+        start = 0
+        while start < len(order):
+            size, longest = 1, 1  # as many texts as have room, each as long as the last of them
+            ahead = lengths[order[start : start + EVALUATION_TOKENS]]
+            fits = (ahead * torch.arange(1, len(ahead) + 1) <= EVALUATION_TOKENS).nonzero()
+            size = max(int(fits[-1]) + 1, 1) if len(fits) else 1
+            rows = order[start : start + size]
+            longest = int(lengths[rows[-1]])
+            yield rows, features[rows][:, :longest]
+            start += size
+
+
+class LanguageTask:
+    """Foretell each token of a stream from those before it.
+
+    A batch is `{"tokens": (B, T), "targets": (B, T)}`, and for a model that carries its state on also
+    `state.0`, `state.1` ...: read before the first token, and overwritten with what the last one left.
+    """
+
+    name = "language"
+    batching: ClassVar[str] = "stretches"
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """`"loss"`: mean nats a token."""
+        net: Any = model
+        carried = [batch[f"state.{i}"] for i in range(len(batch) - 2)]
+        hidden, state = net.hidden(batch["tokens"], tuple(carried) if carried else None)
+        for old, new in zip(carried, state if carried else (), strict=True):
+            old.copy_(new.detach())
+        head = net.head
+        return {
+            "loss": vocabulary_loss(hidden.flatten(0, 1), head.weight, head.bias, batch["targets"].flatten())
+        }
+
+    def backward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Fill the gradients and return the losses, each (1,)."""
+        model.zero_grad(set_to_none=True)
+        losses = self(model, batch)
+        losses["loss"].backward()
+        return {name: value.detach().reshape(1) for name, value in losses.items()}
+
+    def evaluate(self, model: nn.Module, arrays: Batch) -> Tensor:
+        """Mean nats a token over the whole stream, (1,), without dropout."""
+        return self.nats(model, arrays["features"]).mean().reshape(1)
+
+    def score(self, model: nn.Module, arrays: Batch) -> dict[str, Tensor]:
+        """What the loop watches: mean nats a token over the beginning of the validation stream."""
+        loss = self.nats(model, arrays["features"][:SCORED_TOKENS], overlap=False).mean().reshape(1)
+        return {"loss": loss, "score": loss}
+
+    @torch.inference_mode()
+    def nats(self, model: nn.Module, stream: Tensor, overlap: bool = True) -> Tensor:
+        """-ln p of each token of a stream (N,) given those before it, float64; the first is 1 / V.
+
+        A model with a state reads the stream in lanes that each begin a little earlier, to warm up. One with
+        a context reads windows of it; with `overlap` they overlap by half, so that every token but the first
+        ones has at least half a context before it.
+        """
+        net: Any = model
+        if hasattr(net, "log_probabilities"):
+            return -torch.from_numpy(net.log_probabilities(stream))
+        was_training = model.training
+        model.eval()
+        reach = net.context or STRETCH
+        warm = reach // 2 if overlap else (WARM if net.carries else 0)
+        found = torch.full((len(stream),), float(torch.tensor(net.head.out_features).log()), dtype=torch.float64)
+        step = reach if net.carries else max(reach - warm, 1)
+        starts = torch.arange(1, len(stream), step)  # of the tokens that a window scores
+        together = max(EVALUATION_TOKENS // (step + warm), 1)
+        for first in starts.split(together):
+            begins = (first - 1 - warm).clamp(min=0)  # the window's first token that is read
+            width = int((first - 1 - begins).max()) + step
+            columns = begins.unsqueeze(1) + torch.arange(width + 1)  # (W, width + 1)
+            tokens = stream[columns.clamp(max=len(stream) - 1)].to(torch.int64)
+            logits = net.head(net.hidden(tokens[:, :-1], None)[0]).float()
+            nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+            places = columns[:, 1:]
+            scored = (places >= first.unsqueeze(1)) & (places < (first + step).unsqueeze(1)) & (places < len(stream))
+            found[places[scored]] = nats.view_as(places)[scored].double()
+        model.train(was_training)
+        return found
+
+
+Task = TableTask | LanguageTask
+
+
+def make_task(kind: str, name: str, loss: Loss, monitor: Monitor = "auto", rows: int = 0) -> Task:
+    """What is asked of `kind` data: texts and tables share everything but how rows are read together."""
+    if name == "language":
+        return LanguageTask(loss)
+    return (TextTask if kind == "text" else TableTask)(name, loss, monitor, rows)
+
+
+def loss_for(spec: Spec, name: str | None = None, **settings: Any) -> Loss:
+    """The usual loss (squared for numbers, cross-entropy for classes and tokens) unless `name` says otherwise."""
+    if spec.task == "language":
+        return make_loss("cross-entropy", classes=spec.width)
     classes = None if spec.classes is None else len(spec.classes)
     if name is None:
         name = "squared" if classes is None else "binary" if classes == 2 else "cross-entropy"
     return make_loss(name, classes=classes, **settings)
 
 
-def build(rung: str, task: str, settings: Mapping[str, Any], inputs: int, loss: Loss, seed: int) -> nn.Module:
+def build(
+    rung: str,
+    task: str,
+    settings: Mapping[str, Any],
+    inputs: int,
+    loss: Loss,
+    seed: int,
+    kind: str = "table",
+) -> nn.Module:
     """A fresh model of a rung for C `inputs`, its weights drawn from `seed` and from nothing else.
 
     Raises SadariError when the rung is not on the task's ladder or a setting does not fit it.
     """
-    model_class = find_rung(rung, task).load()
+    model_class = find_rung(rung, task, kind).load()
     config = model_class.Config(**settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config, inputs, loss.outputs)
+
+
+def macs_of(model_class: Any, config: Any, inputs: int, outputs: int, length: int = 1) -> int:
+    """Multiply-adds for one example; of a text, one of `length` tokens (of a language, one token)."""
+    if "length" in inspect.signature(model_class.macs).parameters:
+        return model_class.macs(config, inputs, outputs, length)
+    return model_class.macs(config, inputs, outputs)

@@ -104,7 +104,7 @@ def _list_views(run: Run, path: Path, lang: Lang) -> None:
     say.notes(run.notes, lang)
     out.print(pick(TEXTS, "views", lang, path=shlex.quote(str(path))), markup=False)
     grid = Table.grid(padding=(0, 2))
-    for name in views_for(run.config["task"], run.rung):
+    for name in views_for(run.config["task"], run.rung, run.kind):
         info = VIEWS[name]
         grid.add_row(Text(f"  {name}", "bold"), info.summary_ko if lang == "ko" else info.summary_en)
     out.print(grid)

@@ -34,9 +34,11 @@ class ViewInfo:
     summary_ko: str
     many: bool = False
     """It takes the runs of a whole climb at once."""
+    kinds: tuple[str, ...] = ("table",)
+    """Kinds of data that it knows how to show."""
 
-    def fits(self, task: str, rung: str) -> bool:
-        return task in self.tasks and rung in self.rungs
+    def fits(self, task: str, rung: str, kind: str = "table") -> bool:
+        return task in self.tasks and rung in self.rungs and kind in self.kinds
 
 
 def _view(
@@ -46,9 +48,10 @@ def _view(
     summary_en: str,
     summary_ko: str,
     many: bool = False,
+    kinds: tuple[str, ...] = ("table",),
 ) -> tuple[str, ViewInfo]:
     word = name.replace("-", "_")
-    return name, ViewInfo(f"sadari.inspection.{word}", word, tasks, rungs, summary_en, summary_ko, many)
+    return name, ViewInfo(f"sadari.inspection.{word}", word, tasks, rungs, summary_en, summary_ko, many, kinds)
 
 
 BOTH = ("regress", "classify")
@@ -116,9 +119,9 @@ VIEWS: dict[str, ViewInfo] = dict(
 )  # fmt: skip
 
 
-def views_for(task: str, rung: str) -> list[str]:
+def views_for(task: str, rung: str, kind: str = "table") -> list[str]:
     """Names of the views that fit a run, in the order of the table."""
-    return [name for name, info in VIEWS.items() if info.fits(task, rung)]
+    return [name for name, info in VIEWS.items() if info.fits(task, rung, kind)]
 
 
 def view_function(view: str) -> Any:
@@ -136,17 +139,17 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
     several = list(runs) if isinstance(runs, Sequence) else [runs]
     if not several:
         raise SadariError("no run to look into; give the folder of at least one")
-    task, fitting = several[0].task.name, views_for(several[0].task.name, several[0].rung)
+    task, fitting = several[0].task.name, views_for(several[0].task.name, several[0].rung, several[0].kind)
     if view not in VIEWS:
         near = get_close_matches(view, VIEWS, n=1)
         meant = f"; did you mean {near[0]}?" if near else ";"
         raise SadariError(f"there is no view {view!r}{meant} Views that fit this run: {', '.join(fitting)}")
     info = VIEWS[view]
     for run in several:
-        if not info.fits(run.task.name, run.rung):
+        if not info.fits(run.task.name, run.rung, run.kind):
             raise SadariError(
                 f"view {view!r} does not fit a {run.rung} that was fitted to {run.task.name}; views that do: "
-                f"{', '.join(views_for(run.task.name, run.rung))}"
+                f"{', '.join(views_for(run.task.name, run.rung, run.kind))}"
             )
     if len(several) > 1 and not info.many:
         raise SadariError(f"view {view!r} looks into one run, {len(several)} were given; give one")
