@@ -18,7 +18,7 @@ ROOT = Path(sadari.__file__).parent
 FLOORS = (
     "errors lang budget files describe fonts heap",
     "ladder losses data",
-    "layers picture",
+    "layers picture pretrained",
     "models",
     "tasks scoring",
     "optim batches best borrowed checkpoint loop probe rates train progress trackers plan runs",

@@ -44,9 +44,7 @@ def attend(
         past = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
         mask, causal = past if mask is None else mask & past, False
     if not plain:
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
-        ), None
+        return _fused(q, k, v, mask, causal, dropout), None
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
     if mask is None:
         weights = scores.softmax(-1)
@@ -54,6 +52,17 @@ def attend(
         # the least number, not minus infinity: a row of nothing but that has no softmax
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~mask, 0.0)
     return F.dropout(weights, dropout) @ v, weights
+
+
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, dropout: float
+) -> Float[Tensor, "B H T D"]:
+    """Torch's kernel; on a processor in single precision: below 500 tokens bf16 takes 1.4 times as long."""
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
+    with torch.autocast("cpu", enabled=False):
+        q, k, v = q.float(), k.float(), v.float()
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal).to(torch.bfloat16)
 
 
 def split_heads(x: Float[Tensor, "B T C"], heads: int) -> Float[Tensor, "B H T D"]:
