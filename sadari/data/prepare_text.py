@@ -9,6 +9,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -17,14 +18,15 @@ import numpy as np
 import polars as pl
 
 from sadari.data import learn
+from sadari.data.mapped import map_array
 from sadari.data.prepare import Arrays, Prepared
 from sadari.data.spec import target_values
-from sadari.data.spec_text import LanguageSpec, TextSpec
+from sadari.data.spec_text import LanguageSpec, TextSpec, padded
 from sadari.data.split import Split, split_rows
 from sadari.data.table import Table
 from sadari.data.text import Corpus, open_corpus, open_texts
 from sadari.data.tokenizers import Kind, Tokenizer, train_tokenizer
-from sadari.data.tokens import tokenise
+from sadari.data.tokens import PARTS, tokenise
 from sadari.errors import SadariError
 from sadari.lang import Note
 
@@ -62,6 +64,8 @@ _LEARNT = 50_000_000  # characters of training text that a tokenizer is learnt f
 _LEAST = 5
 _MOST_CLASSES = 20
 _UNKNOWN = 0.1
+_SAMPLE = 20_000  # training texts whose lengths are looked at
+_BLOCK = 1 << 12  # texts encoded at once
 _IN_MEMORY = 32 << 20  # bytes of text whose tokens need no file
 
 
@@ -74,13 +78,16 @@ def prepare_text(
     tokenizer: Tokenizer | str | Path | None = None,
     vocabulary: int = 0,
     length: int = 0,
+    memory: int = 2 << 30,
+    cache: Path | None = None,
 ) -> Prepared:
     """Open labelled texts, split them 60/20/20 with each class in its share, and encode them.
 
     Texts that are the same, and those of one `group`, stay in one part. The tokenizer is a kind (bpe, words,
     unigram, characters) learnt from the training texts, a `tokenizer.json`, or one that is at hand; its
     vocabulary is `vocabulary`, or what suits the amount of text. Of each text the first `length` tokens are
-    kept: by default 256, or what 99 % of the training texts have if that is less.
+    kept: by default 256, or what 99 % of the training texts have if that is less. Tokens that would take more
+    than half of `memory` are mapped from raw files in `cache` (a temporary folder if None).
     Raises SadariError when there are too few texts or classes, or a setting is none.
     """
     if length < 0 or vocabulary < 0:
@@ -107,26 +114,17 @@ def prepare_text(
     if moved:
         notes.append(Note.of(TEXTS, "moved", "warning", count=moved))
     split = split.of(kept)
-    training = frame[split.train]
-    tokenizer = _tokenizer(tokenizer, vocabulary, lambda: iter(training[text]))
+    training = frame[split.train][text]
+    tokenizer = _tokenizer(
+        tokenizer, vocabulary, lambda: iter(training), _LEARNT / max(1, training.str.len_chars().sum())
+    )
     counts = labels[split.train].value_counts(sort=True)
     classes = tuple(sorted(counts[target], key=_in_order))
-    spec = TextSpec(target, text, classes, tokenizer, 1)
-    encoded = tokenizer.encode(frame[text].to_list(), special=tokenizer.kind == "given")
-    sizes = np.array([len(tokens) for tokens in encoded])
-    length = length or max(1, min(LENGTH, int(np.ceil(np.quantile(sizes[split.train], _QUANTILE)))))
-    spec = replace(spec, length=length)
     said = _class_notes(counts, len(split.train), labels.drop_nulls().value_counts())
-    if share := float((sizes[kept] > length).mean()):
-        said.append(Note.of(TEXTS, "cut", share=share, length=length))
-    unseen = [tokens for row in split.validation if (tokens := encoded[row]) is not None]
-    said += _unknown_note(tokenizer, unseen)
-    spec = replace(spec, notes=tuple(said))
-    parts = [_arrays(spec, frame, rows) for rows in (split.train, split.validation, split.test)]
-    train, validation, test = parts
-    return Prepared(
-        table, "classify", spec, split, train, validation, test, (*notes, *said), kind="text"  # type: ignore[arg-type]
-    )
+    spec = TextSpec(target, text, classes, tokenizer, length, tuple(said))
+    spec, (train, validation, test) = _encode(spec, frame, split, memory, cache)
+    said = [*notes, *spec.notes]
+    return Prepared(table, "classify", spec, split, train, validation, test, tuple(said), "text")  # type: ignore[arg-type]
 
 
 def prepare_language(
@@ -151,7 +149,8 @@ def prepare_language(
     groups = corpus.groups if len(np.unique(corpus.groups)) >= 3 else None  # too few files: by documents
     if corpus.rows < 3:
         raise SadariError(
-            f"{corpus.name} is {corpus.rows} documents; three are the least: part them by empty lines, or give more text"
+            f"{corpus.name} is {corpus.rows} documents; three are the least: part them by "
+            f"empty lines, or give more text"
         )
     split = split_rows(corpus.rows, seed, groups=groups, fractions=(0.8, 0.1, 0.1))
     part = np.empty(corpus.rows, np.int8)
@@ -165,36 +164,75 @@ def prepare_language(
     tokenizer = _tokenizer(tokenizer, vocabulary, training, share)
     folder = (cache or _scratch()) if corpus.bytes > _IN_MEMORY else None
     train, validation, test = tokenise(corpus, tokenizer, part, folder, memory)
-    said = _unknown_note(tokenizer, [validation.tokens])
+    said = _unknown_note(tokenizer, validation.tokens)
     spec = LanguageSpec(tokenizer, tuple(said))
     # a corpus stands for the table, and streams for arrays: the same names mean the same
     return Prepared(corpus, "language", spec, split, train, validation, test, (*corpus.notes, *said), "text")  # type: ignore[arg-type]
 
 
-def recoded(prepared: Prepared, tokenizer: Tokenizer, length: int = 0) -> Prepared:
+def recoded(prepared: Prepared, tokenizer: Tokenizer, length: int = 0, memory: int = 2 << 30) -> Prepared:
     """The same labelled texts in the same split, in another tokenizer (that of a pretrained encoder).
 
     `length` as in `prepare_text`, for this tokenizer's tokens.
     """
-    spec, split = prepared.spec, prepared.split
-    assert isinstance(spec, TextSpec)
+    before = prepared.spec
+    assert isinstance(before, TextSpec)
+    said = tuple(note for note in before.notes if note.about.get("kind") not in ("cut", "unknown"))
+    spec = replace(before, tokenizer=tokenizer, length=length, notes=said)
     frame = prepared.table.frame.collect()
-    encoded = tokenizer.encode(frame[spec.text].to_list(), special=tokenizer.kind == "given")
-    sizes = np.array([len(tokens) for tokens in encoded])
-    length = length or max(1, min(LENGTH, int(np.ceil(np.quantile(sizes[split.train], _QUANTILE)))))
-    kept = np.concatenate([split.train, split.validation, split.test])
-    said = [note for note in spec.notes if note.about.get("kind") not in ("cut", "unknown")]
-    if share := float((sizes[kept] > length).mean()):
-        said.append(Note.of(TEXTS, "cut", share=share, length=length))
-    said += _unknown_note(tokenizer, [encoded[row] for row in split.validation])
-    fresh = replace(spec.recoded(tokenizer, length), notes=tuple(said))
-    train, validation, test = (
-        _arrays(fresh, frame, rows) for rows in (split.train, split.validation, split.test)
-    )
-    before = prepared.notes[: len(prepared.notes) - len(spec.notes)]
+    spec, (train, validation, test) = _encode(spec, frame, prepared.split, memory, None)
+    others = tuple(note for note in prepared.notes if note not in before.notes)
     return replace(
-        prepared, spec=fresh, train=train, validation=validation, test=test, notes=(*before, *fresh.notes)
+        prepared, spec=spec, train=train, validation=validation, test=test, notes=(*others, *spec.notes)
     )
+
+
+def _encode(
+    spec: TextSpec, frame: pl.DataFrame, split: Split, memory: int, cache: Path | None
+) -> tuple[TextSpec, list[Arrays]]:
+    """The parts as arrays; and the spec with a length, where it has none, and with notes on what was cut."""
+    if not spec.length:
+        some = split.train[:: 1 + len(split.train) // _SAMPLE]
+        found = spec.tokenizer.encode(frame[some][spec.text].to_list(), special=spec.special)
+        usual = np.quantile([len(tokens) for tokens in found], _QUANTILE)
+        spec = replace(spec, length=int(np.clip(np.ceil(usual), 1, LENGTH)))
+    rows = sum(map(len, (split.train, split.validation, split.test)))
+    folder = None
+    if 4 * rows * spec.length > memory // 2:
+        folder = Path(tempfile.mkdtemp(prefix="sadari-", dir=cache))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    arrays = []
+    cut = 0
+    for name, part in zip(PARTS, (split.train, split.validation, split.test), strict=True):
+        texts = frame[part]
+        tokens, more = _tokens(spec, texts[spec.text], folder and folder / name, memory)
+        arrays.append(Arrays(tokens, spec.encode_target(texts)))  # type: ignore[arg-type]
+        cut += more
+    said = list(spec.notes)
+    if cut:
+        said.append(Note.of(TEXTS, "cut", share=cut / rows, length=spec.length))
+    said += _unknown_note(spec.tokenizer, arrays[1].features)
+    return replace(spec, notes=tuple(said)), arrays
+
+
+def _tokens(spec: TextSpec, texts: pl.Series, path: Path | None, memory: int) -> tuple[np.ndarray, int]:
+    """Tokens (N, T) of the texts, in memory or mapped from a raw file, and how many texts were cut."""
+    cut = longest = 0
+    blocks: list[np.ndarray] = []
+    with nullcontext() if path is None else path.open("wb") as file:
+        for start in range(0, len(texts), _BLOCK):
+            found = spec.tokenizer.encode(texts.slice(start, _BLOCK).to_list(), special=spec.special)
+            cut += sum(len(tokens) > spec.length for tokens in found)
+            longest = max(longest, *map(len, found))
+            block = padded([spec.cut(tokens) for tokens in found], spec.length)
+            if file is None:
+                blocks.append(block)
+            else:
+                file.write(block.tobytes())
+    if path is not None and len(texts):
+        return map_array(path, np.int32, (len(texts), spec.length), memory // 2), cut
+    longest = int(np.clip(longest, 1, spec.length))
+    return np.concatenate([np.empty((0, longest), np.int32), *(block[:, :longest] for block in blocks)]), cut
 
 
 def vocabulary_size(letters: int) -> int:
@@ -211,8 +249,8 @@ def _tokenizer(
     if given is not None and str(given) not in get_args(Kind):
         if not Path(given).expanduser().is_file():
             raise SadariError(
-                f"{str(given)!r} is neither a kind of tokenizer ({', '.join(get_args(Kind))}) nor a file; give a "
-                f"tokenizer.json"
+                f"{str(given)!r} is neither a kind of tokenizer ({', '.join(get_args(Kind))}) nor a file; "
+                "give a tokenizer.json"
             )
         return Tokenizer.load(given)
     learnt = list(_some(texts(), share))  # type: ignore[operator]
@@ -241,13 +279,13 @@ def _check_labels(name: str, target: str, labels: pl.Series) -> None:
     distinct = labels.n_unique()
     if distinct == 1:
         raise SadariError(
-            f"{name}: the target {target} is one class ({labels[0]!r} in all {len(labels):,} texts); choose another "
-            f"--target"
+            f"{name}: the target {target} is one class ({labels[0]!r} in all {len(labels):,} texts); choose "
+            f"another --target"
         )
     if distinct > max(_MOST_CLASSES, len(labels) / 2):
         raise SadariError(
-            f"{name}: the target {target} has {distinct:,} classes in {len(labels):,} texts, too many to learn; choose "
-            f"another --target"
+            f"{name}: the target {target} has {distinct:,} classes in {len(labels):,} texts, too many to "
+            "learn; choose another --target"
         )
 
 
@@ -298,18 +336,12 @@ def _class_notes(training: pl.DataFrame, rows: int, every: pl.DataFrame) -> list
     return notes
 
 
-def _unknown_note(tokenizer: Tokenizer, texts: Sequence[np.ndarray]) -> list[Note]:
-    """A warning when a tokenizer knows too few of the tokens."""
-    tokens = sum(len(text) for text in texts)
-    if tokenizer.unknown is None or not tokens:
+def _unknown_note(tokenizer: Tokenizer, tokens: np.ndarray) -> list[Note]:
+    """A warning when a tokenizer knows too few of the validation part's tokens."""
+    if tokenizer.unknown is None:
         return []
-    share = sum(int((text == tokenizer.unknown).sum()) for text in texts) / tokens
+    share = float((tokens == tokenizer.unknown).sum() / max(1, (tokens >= 0).sum()))
     return [Note.of(TEXTS, "unknown", "warning", share=share)] if share > _UNKNOWN else []
-
-
-def _arrays(spec: TextSpec, frame: pl.DataFrame, rows: np.ndarray) -> Arrays:
-    part = frame[rows]
-    return Arrays(spec.encode(part), spec.encode_target(part))  # type: ignore[arg-type]
 
 
 def _in_order(label: str) -> tuple[int, float, str]:

@@ -1,4 +1,4 @@
-"""How texts become tokens, and labels classes: learnt on training texts, kept as JSON, applied to any texts."""
+"""How texts become tokens, and labels classes: learnt on training texts, kept as JSON, applied to any."""
 
 from __future__ import annotations
 
@@ -73,24 +73,25 @@ class TextSpec:
     def encode(
         self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows"
     ) -> Int32[np.ndarray, "N T"]:
-        """Tokens (N, T), T the longest text here and at least 1, shorter ones filled up with PAD at the right.
+        """Tokens (N, T), T the longest text here and at least 1; shorter ones have PAD at the right.
 
         A missing text is an empty one. Raises SadariError when there is no such column of text.
         """
         self.check(frame.schema, name)
         texts = frame[self.text].cast(pl.String).fill_null("").to_list()
-        return padded(self.cut(texts))
+        found = self.tokenizer.encode(texts, special=self.special)
+        return padded([self.cut(tokens) for tokens in found])
 
-    def cut(self, texts: Sequence[str]) -> list[Int32[np.ndarray, " T"]]:
-        """The first `length` tokens of each text; a given tokenizer's own last token stays the last."""
-        special = self.tokenizer.kind == "given"
-        found = self.tokenizer.encode(texts, special=special)
-        if not special:
-            return [tokens[: self.length] for tokens in found]
-        return [
-            tokens if len(tokens) <= self.length else np.append(tokens[: self.length - 1], tokens[-1:])
-            for tokens in found
-        ]
+    @property
+    def special(self) -> bool:
+        """Whether start and end stand around each text: as a given tokenizer's model is used to."""
+        return self.tokenizer.kind == "given"
+
+    def cut(self, tokens: Int32[np.ndarray, " T"]) -> Int32[np.ndarray, " T"]:
+        """The first `length` tokens; where the end stands behind each text, it stays the last."""
+        if self.special and self.length > 1 and len(tokens) > self.length:
+            return np.append(tokens[: self.length - 1], tokens[-1:])
+        return tokens[: self.length]
 
     def encode_target(
         self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows"
@@ -196,10 +197,10 @@ class LanguageSpec:
             ) from error
 
 
-def padded(texts: Sequence[np.ndarray]) -> Int32[np.ndarray, "N T"]:
-    """Texts as one array, PAD at the right, T the longest and at least 1."""
-    longest = max((len(tokens) for tokens in texts), default=0)
-    out = np.full((len(texts), max(longest, 1)), PAD, np.int32)
+def padded(texts: Sequence[np.ndarray], length: int = 0) -> Int32[np.ndarray, "N T"]:
+    """Texts as one array, PAD at the right; T is `length`, or else that of the longest and at least 1."""
+    longest = length or max(1, max((len(tokens) for tokens in texts), default=0))
+    out = np.full((len(texts), longest), PAD, np.int32)
     for row, tokens in zip(out, texts, strict=True):
         row[: len(tokens)] = tokens
     return out

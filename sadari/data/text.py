@@ -5,7 +5,7 @@ What is odd in a source and what is done with it:
 invalid UTF-8             CP949/EUC-KR if it is that throughout, else U+FFFD for what is broken (said); more
                           than 1 % broken is refused
 UTF-16, a byte-order mark read as such; without a mark UTF-16 has NUL bytes
-NUL bytes                 in a file of text: refused, with the line; as \\u0000 in JSONL or in a cell: taken out
+NUL bytes                 in a file of text: refused, with the line; \\u0000 in JSONL or in a cell: taken out
 lone surrogates           (\\ud83d in JSONL) U+FFFD
 decomposed letters (NFD)  composed; the same text has the same fingerprint either way
 JSONL lines that are no objects, texts that are no strings   left out (said); more than half of them: refused
@@ -239,9 +239,16 @@ def _is_free(column: pl.Series) -> bool:
     known = column.drop_nulls()
     if known.is_empty():
         return False
-    length, blanks = known.str.len_chars().mean() or 0.0, known.str.count_matches(r"\s").mean() or 0.0
-    signs = known.str.count_matches(r"[^\x00-\x7F]").mean() or 0.0  # some scripts write without spaces
-    return length > _LETTERS and (blanks >= 2 or signs >= 10) and known.n_unique() > _DIFFERENT * len(known)  # type: ignore[operator]
+    length, blanks, signs = (  # some scripts write without spaces
+        float(counted.mean() or 0)  # type: ignore[arg-type]
+        for counted in (
+            known.str.len_chars(),
+            known.str.count_matches(r"\s"),
+            known.str.count_matches(r"[^\x00-\x7F]"),
+        )
+    )
+    several = known.n_unique() > _DIFFERENT * len(known)
+    return length > _LETTERS and (blanks >= 2 or signs >= 10) and several
 
 
 def _is_key(column: pl.Series, name: str) -> bool:
@@ -280,7 +287,7 @@ def _columns(table: Table, text: str | None, target: str | None) -> tuple[str, s
         said = [name for name in others if name.lower() in LABEL_NAMES]
         if not others:
             raise SadariError(
-                f"{table.name} has texts ({text}) and no labels; add a column of labels, or use --task language"
+                f"{table.name} has texts ({text}) and no labels; add a column of them, or use --task language"
             )
         target = said[0] if said else others[-1]
     return text, target
@@ -338,65 +345,56 @@ def _read_folder(folder: Path) -> tuple[pl.DataFrame, list[Note]]:
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise SadariError(
-            f"{folder} has {len(classes)} folders of texts ({', '.join(classes) or 'none'}); put the .txt files "
-            f"of each class in a folder of its own"
+            f"{folder} has {len(classes)} folders of texts ({', '.join(classes) or 'none'}); put the .txt "
+            f"files of each class in a folder of its own"
         )
     if {label.lower() for label in classes} <= _PARTS:
         raise SadariError(
-            f"{folder} has the folders {', '.join(classes)}, which are parts of a data set, not classes; name one "
-            f"of them"
+            f"{folder} has the folders {', '.join(classes)}, which are parts of a data set, not classes; "
+            "name one of them"
         )
     return pl.DataFrame({"text": texts, "label": labels}), notes.said(found)
 
 
 def _read_jsonl(path: Path, text: str | None, target: str | None) -> tuple[pl.DataFrame, list[Note]]:
     """Text, label and group of each object."""
-    file = text_files.look(path)
-    notes = _Notes(path.name)
+    file, notes = text_files.look(path), _Notes(path.name)
     notes.add(file)
-    rows = list(_rows(file, notes))
-    strings: dict[str, int] = {}  # letters in each key's strings
-    keys: dict[str, None] = {}
-    for row in rows[:_SAMPLE]:
-        for key, value in row.items():
-            keys[key] = None
-            if isinstance(value, str):
-                strings[key] = strings.get(key, 0) + len(value)
-    sample = pl.LazyFrame({key: [""] for key in keys} if keys else None)
-    empty = Table(path.name, "", sample, {key: pl.String() for key in keys}, 0, "", False)
-    if text is None and keys:
-        said = [key for key in strings if key.lower() in TEXT_NAMES and key != target]
-        free = sorted((key for key in strings if key not in (target, "group")), key=lambda key: strings[key])
-        text = said[0] if said else (free[-1] if free else None)
-        if text is None:
-            raise SadariError(
-                f"{path.name} has no key whose values are texts ({', '.join(list(keys)[:8])}); name one with --text"
-            )
-    text, target = _columns(empty, text, target)
-    kept: list[tuple[str, str | None, str]] = []
-    lost = odd = 0
-    for row in rows:
-        value, label = row.get(text), row.get(target)
-        if not isinstance(value, str):
-            lost += 1
-            continue
-        odd += isinstance(label, list | dict)
-        kept.append((clean_text(value), _label(label), str(row.get("group", ""))))
-    if lost > len(rows) / 2:
-        raise SadariError(
-            f"{path.name}: {lost:,} of {len(rows):,} rows have no text in {text}; name another with --text"
-        )
-    more = notes.said()
-    if lost:
-        more.append(Note.of(TEXTS, "no string", "warning", count=lost, name=path.name, column=text))
-    if odd:
-        more.append(Note.of(TEXTS, "no label", "warning", count=odd, name=path.name, column=target))
-    frame = pl.DataFrame(
-        kept, schema={text: pl.String, target: pl.String, "\0group": pl.String}, orient="row"
+    keys: dict[str, None] = {}  # in the order in which they are met
+    for row in islice(_rows(file, _Notes("")), _SAMPLE):
+        keys.update(dict.fromkeys(row))
+    if text is None:
+        text = _text_key(file, target)
+    nothing = pl.LazyFrame(schema={key: pl.String() for key in keys})
+    text, target = _columns(
+        Table(path.name, "", nothing, dict.fromkeys(keys, pl.String()), 0, "", False), text, target
     )
-    if "group" in keys and "group" not in (text, target):
-        return frame.rename({"\0group": "group"}), [*more, Note.of(TEXTS, "group")]
-    return frame.drop("\0group"), more
+    grouped = "group" in keys and "group" not in (text, target)
+    texts: list[str] = []
+    labels: list[str | None] = []
+    groups: list[str] = []
+    rows = odd = 0
+    for row in _rows(file, notes):
+        rows += 1
+        value, label = row.get(text), row.get(target)
+        if isinstance(value, str):
+            texts.append(clean_text(value))
+            labels.append(_label(label))
+            groups.append(str(row.get("group", "")))
+            odd += isinstance(label, list | dict)
+    if (lost := rows - len(texts)) > rows / 2:
+        raise SadariError(
+            f"{path.name}: {lost:,} of {rows:,} rows have no text in {text}; name another with --text"
+        )
+    said = notes.said()
+    if lost:
+        said.append(Note.of(TEXTS, "no string", "warning", count=lost, name=path.name, column=text))
+    if odd:
+        said.append(Note.of(TEXTS, "no label", "warning", count=odd, name=path.name, column=target))
+    if grouped:
+        said.append(Note.of(TEXTS, "group"))
+    frame = pl.DataFrame({text: texts, target: labels}, schema={text: pl.String, target: pl.String})
+    return (frame.with_columns(pl.Series("group", groups)) if grouped else frame), said
 
 
 def _rows(file: text_files.TextFile, notes: _Notes) -> Iterator[dict[str, Any]]:
@@ -410,8 +408,8 @@ def _rows(file: text_files.TextFile, notes: _Notes) -> Iterator[dict[str, Any]]:
             yield content
     if bad > rows:
         raise SadariError(
-            f"{file.path}: {bad:,} of {rows + bad:,} lines are no JSON objects (the first: line {first:,}); write one "
-            f"object a line"
+            f"{file.path}: {bad:,} of {rows + bad:,} lines are no JSON objects (the first: line "
+            f"{first:,}); write one object a line"
         )
     if not rows:
         raise SadariError(f"{file.path} is empty; write one JSON object a line, with a text in it")
@@ -585,16 +583,21 @@ def _from_jsonl(
     return _from_rows((clean_text(text) if isinstance(text, str) else None, group) for text, group in values)
 
 
-def _text_key(file: text_files.TextFile) -> str:
+def _text_key(file: text_files.TextFile, target: str | None = None) -> str:
     """The key of a JSONL file's texts: called as one, else the one with the longest strings."""
     letters: dict[str, int] = {}
+    keys: dict[str, None] = {}
     for row in islice(_rows(file, _Notes("")), _SAMPLE):
+        keys.update(dict.fromkeys(row))
         for key, value in row.items():
-            if isinstance(value, str):
+            if isinstance(value, str) and key not in (target, "group"):
                 letters[key] = letters.get(key, 0) + len(value)
-    named = [key for key in letters if key.lower() in TEXT_NAMES]
     if not letters:
-        raise SadariError(f"{file.path} has no key whose values are texts; name one with --text")
+        raise SadariError(
+            f"{file.path} has no key whose values are texts ({', '.join(list(keys)[:8])}); name one with "
+            "--text"
+        )
+    named = [key for key in letters if key.lower() in TEXT_NAMES]
     return named[0] if named else max(letters, key=lambda key: letters[key])
 
 

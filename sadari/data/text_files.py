@@ -24,6 +24,7 @@ from sadari.errors import SadariError
 
 BROKEN = "�"
 _BLOCK = 1 << 20
+_LONGEST_WORD = 8 << 20  # letters without any white space that are kept together
 _MOST_BROKEN = 0.01  # of a file's letters; beyond that it is no text that a few bytes were lost of
 _MOST_FILES = 1_000_000
 SUFFIXES = (".txt", ".text", ".md")
@@ -92,20 +93,19 @@ def look(path: Path) -> TextFile:
         broken = sum(text.count(BROKEN) for text in _text(path, encoding))
         if broken > _MOST_BROKEN * size:
             raise SadariError(
-                f"{path} is neither UTF-8 nor CP949/EUC-KR ({broken:,} of its {size:,} bytes are no text); save it as UTF-8"
+                f"{path} is neither UTF-8 nor CP949/EUC-KR ({broken:,} of its {size:,} bytes are no text); "
+                "save it as UTF-8"
             )
     return TextFile(path, encoding, size, broken, digest.digest(), blank)
 
 
 def lines(file: TextFile) -> Iterator[str]:
-    """Stretches of the text that end where a line ends or, in a line of many MB, at white space; in NFC."""
+    """Stretches of the text in NFC that end with a line or, in a line of many MB, at white space."""
     rest = ""
     for text in _text(file.path, file.encoding):
         text = rest + text
         cut = text.rfind("\n") + 1 or text.rfind(" ") + 1
-        if not cut and len(text) < 8 * _BLOCK:
-            cut = 0
-        elif not cut:
+        if not cut and len(text) > _LONGEST_WORD:
             cut = len(text)
         yield unicodedata.normalize("NFC", text[:cut])
         rest = text[cut:]
@@ -118,9 +118,9 @@ def whole(file: TextFile) -> str:
 
 
 def documents(file: TextFile, longest: int) -> Iterator[tuple[str, bool]]:
-    """Its texts: what empty lines part or, where there is none, its lines; and whether one goes on in the next.
+    """Its texts: what empty lines part or, where there is none, its lines.
 
-    A text of more than `longest` letters is cut at white space. Empty texts are none.
+    A text of more than `longest` letters is cut at white space: True with every piece but the last.
     """
     mark = "\n\n" if file.blank_lines else "\n"
     rest = ""
@@ -200,7 +200,8 @@ def _object(line: str) -> dict[str, Any] | None:
 
 
 def pieces(text: str, longest: int) -> Iterator[tuple[str, bool]]:
-    """The text, or pieces of it cut at white space, and whether more of it follows; nothing of an empty one."""
+    """The text, or pieces of it cut at white space with True for all but the last; nothing of an empty "
+    "one."""
     while len(text) > longest:
         piece, text = _first(text, longest)
         if piece:
@@ -230,16 +231,15 @@ def _decodes(path: Path, encoding: str) -> bool:
 def _text(path: Path, encoding: str) -> Iterator[str]:
     """The content in blocks, every line's end as one newline."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
-    ends = False  # the last block ended with a carriage return, whose newline may come
+    returned = False  # the last block ended with a carriage return, whose newline may come
     for block in _and_end(path):
-        text = decoder.decode(block, not block)
-        if ends and text.startswith("\n"):
-            text = text[1:]
-        ends = text.endswith("\r") if text else ends
+        if not (text := decoder.decode(block, not block)):
+            continue
+        start = returned and text[0] == "\n"
+        returned = text[-1] == "\r"
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if text:
-            yield text
+        yield text[start:]
 
 
 def _and_end(path: Path) -> Iterator[bytes]:

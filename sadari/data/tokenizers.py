@@ -116,7 +116,7 @@ class Tokenizer:
         return TextStream(self)
 
     def token(self, id: int) -> str:
-        """The token as a reader may see it: spaces as ▁, ends of lines as ↵, lone bytes of a letter as <ea b0>."""
+        """The token to be looked at: spaces as ▁, ends of lines as ↵, bytes that are no letter as <ea b0>."""
         if id in self._special:
             return self._special[id]
         content = self._contents[id]
@@ -140,7 +140,7 @@ class Tokenizer:
             library = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises nothing more particular
             raise SadariError(
-                f"{name} is no tokenizer ({str(error)[:100]}); give the tokenizer.json of a tokenizers library"
+                f"{name} is no tokenizer ({str(error)[:100]}); give a tokenizer.json"
             ) from error
         if [library.id_to_token(place) for place in range(3)] == list(SPECIAL):
             return cls(library, _kind(library), (0, 1, 2))
@@ -286,7 +286,7 @@ class TextStream:
 
 
 def train_tokenizer(texts: Iterable[str], kind: Kind = "bpe", size: int = 8000) -> Tokenizer:
-    """A tokenizer of at most `size` tokens, learnt from `texts`; a seed is not needed, the same texts give the same.
+    """A tokenizer of at most `size` tokens, learnt from `texts`; the same texts give the same.
 
     `bpe` has 256 bytes and `unigram` 256 bytes and every character of the texts whatever the size.
     Raises SadariError for another kind, a size that holds nothing, and texts without a letter.
@@ -374,7 +374,7 @@ def _untrained(kind: str) -> tokenizers.Tokenizer:
 def _trainer(kind: str, size: int, least: int) -> Any:
     from tokenizers import pre_tokenizers, trainers
 
-    common = {"vocab_size": size, "special_tokens": list(SPECIAL), "show_progress": False}
+    common: dict[str, Any] = {"vocab_size": size, "special_tokens": list(SPECIAL), "show_progress": False}
     if kind == "bpe":
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         return trainers.BpeTrainer(min_frequency=least, initial_alphabet=alphabet, **common)

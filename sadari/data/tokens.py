@@ -83,7 +83,7 @@ def tokenise(
             with tempfile.TemporaryDirectory(
                 dir=folder, prefix=".writing-", ignore_cleanup_errors=True
             ) as fresh:
-                with _Files(Path(fresh), tokenizer.size) as files:
+                with _Files(Path(fresh)) as files:
                     _run(corpus, tokenizer, part, files)
                 with suppress(FileExistsError):  # another process was faster with the same documents
                     os.rename(fresh, place)
@@ -99,7 +99,7 @@ def _kind(size: int) -> type:
 
 
 def _run(corpus: Corpus, tokenizer: Tokenizer, part: np.ndarray, sink: _Memory | _Files) -> None:
-    """Tokenise every document and give it to the sink; the next block is read while one is being tokenised."""
+    """Tokenise each document and give it to the sink; the next block is read in the meantime."""
     kind, end = _kind(tokenizer.size), tokenizer.end
     first = 0
     with ThreadPoolExecutor(1) as reader:
@@ -176,14 +176,14 @@ class _Memory(_Sink):
 class _Files(_Sink):
     """The parts as raw files; `counts.json` comes last."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder, self.stack = folder, ExitStack()
-        self.files: list[BinaryIO] = [
-            self.stack.enter_context(open(folder / f"{name}.tokens", "wb")) for name in PARTS
-        ]
+        self.files: list[BinaryIO] = []
 
     def __enter__(self) -> _Files:
+        paths = [self.folder / f"{name}.tokens" for name in PARTS]
+        self.files = [self.stack.enter_context(path.open("wb")) for path in paths]
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -12,13 +12,48 @@ import numpy as np
 import polars as pl
 
 _TOPICS = {
-    "weather": "rain snow cloud wind storm 비 눈 구름 바람 태풍 기온 우산".split(),
-    "food": "rice soup bread salt kitchen 밥 국 김치 소금 부엌 반찬 간장".split(),
-    "travel": "train ticket station road map 기차 표 역 길 지도 여행 버스".split(),
+    "weather": ["rain", "snow", "cloud", "wind", "storm", "비", "눈", "구름", "바람", "태풍", "기온", "우산"],
+    "food": ["rice", "soup", "bread", "salt", "kitchen", "밥", "국", "김치", "소금", "부엌", "반찬", "간장"],
+    "travel": ["train", "ticket", "station", "road", "map", "기차", "표", "역", "길", "지도", "여행", "버스"],
 }
-_COMMON = "the a today very and we then 오늘 아주 그리고 우리 이제 조금 다시 here there".split()
-_ACTORS = "cat dog teacher student 고양이 강아지 선생님 학생 친구 bird".split()
-_FILLER = "well so and then the next day was long 그리고 다음 날은 또 길고 조용했다 뒤에 그래서".split()
+_COMMON = [
+    "the",
+    "a",
+    "today",
+    "very",
+    "and",
+    "we",
+    "then",
+    "오늘",
+    "아주",
+    "그리고",
+    "우리",
+    "이제",
+    "조금",
+    "다시",
+    "here",
+    "there",
+]
+_ACTORS = ["cat", "dog", "teacher", "student", "고양이", "강아지", "선생님", "학생", "친구", "bird"]
+_FILLER = [
+    "well",
+    "so",
+    "and",
+    "then",
+    "the",
+    "next",
+    "day",
+    "was",
+    "long",
+    "그리고",
+    "다음",
+    "날은",
+    "또",
+    "길고",
+    "조용했다",
+    "뒤에",
+    "그래서",
+]
 
 
 def topics(rows: int = 900, seed: int = 0, *, share: float = 0.35) -> pl.DataFrame:
@@ -83,14 +118,17 @@ def grammar(rows: int = 3000, seed: int = 0) -> pl.DataFrame:
         noun += "s" * (many and noun != "children")
         verb = pick("see", "like", "find", "follow") + "s" * (not many)
         adjective = pick("", "small ", "quiet ", "old ")
-        return f"The {adjective}{noun} {verb} the {pick('house', 'river', 'tree', 'road')}{pick('', ' again', ' every day')}."
+        thing, when = pick("house", "river", "tree", "road"), pick("", " again", " every day")
+        return f"The {adjective}{noun} {verb} the {thing}{when}."
 
     def korean() -> str:
         noun = pick("고양이", "강아지", "새", "선생님", "학생")
         particle = "이" if (ord(noun[-1]) - 0xAC00) % 28 else "가"
         thing = pick("집", "강", "나무", "길")
         other = "을" if (ord(thing[-1]) - 0xAC00) % 28 else "를"
-        return f"{pick('', '작은 ', '조용한 ', '늙은 ')}{noun}{particle} {pick('', '매일 ', '다시 ')}{thing}{other} {pick('본다', '찾는다', '좋아한다', '따라간다')}."
+        adjective, when = pick("", "작은 ", "조용한 ", "늙은 "), pick("", "매일 ", "다시 ")
+        verb = pick("본다", "찾는다", "좋아한다", "따라간다")
+        return f"{adjective}{noun}{particle} {when}{thing}{other} {verb}."
 
     texts = []
     for row in range(rows):
