@@ -115,9 +115,8 @@ def prepare_text(
         notes.append(Note.of(TEXTS, "moved", "warning", count=moved))
     split = split.of(kept)
     training = frame[split.train][text]
-    tokenizer = _tokenizer(
-        tokenizer, vocabulary, lambda: iter(training), _LEARNT / max(1, training.str.len_chars().sum())
-    )
+    share = _LEARNT / max(1, int(training.str.len_chars().sum()))
+    tokenizer = _tokenizer(tokenizer, vocabulary, lambda: iter(training), share)
     counts = labels[split.train].value_counts(sort=True)
     classes = tuple(sorted(counts[target], key=_in_order))
     said = _class_notes(counts, len(split.train), labels.drop_nulls().value_counts())
@@ -199,8 +198,7 @@ def _encode(
     rows = sum(map(len, (split.train, split.validation, split.test)))
     folder = None
     if 4 * rows * spec.length > memory // 2:
-        folder = Path(tempfile.mkdtemp(prefix="sadari-", dir=cache))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder = _scratch(cache)
     arrays = []
     cut = 0
     for name, part in zip(PARTS, (split.train, split.validation, split.test), strict=True):
@@ -350,7 +348,13 @@ def _in_order(label: str) -> tuple[int, float, str]:
     return (0, float(label), label) if whole else (1, 0.0, label)
 
 
-def _scratch() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="sadari-"))
+def _scratch(cache: Path | None = None) -> Path:
+    """A folder that goes when the program ends."""
+    try:
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="sadari-", dir=cache))
+    except OSError as error:
+        raise SadariError(f"cannot write to {cache} ({error.strerror}); name another folder") from error
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

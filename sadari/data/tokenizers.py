@@ -18,6 +18,7 @@ import os
 import re
 import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -288,7 +289,8 @@ class TextStream:
 def train_tokenizer(texts: Iterable[str], kind: Kind = "bpe", size: int = 8000) -> Tokenizer:
     """A tokenizer of at most `size` tokens, learnt from `texts`; the same texts give the same.
 
-    `bpe` has 256 bytes and `unigram` 256 bytes and every character of the texts whatever the size.
+    `bpe` and `unigram` have 256 bytes whatever the size; half of unigram's other tokens may be single
+    characters, the most common ones, and what is rarer is written in bytes.
     Raises SadariError for another kind, a size that holds nothing, and texts without a letter.
     """
     if kind not in get_args(Kind):
@@ -303,6 +305,8 @@ def train_tokenizer(texts: Iterable[str], kind: Kind = "bpe", size: int = 8000) 
         raise SadariError(
             "the texts are empty, so no tokenizer can be learnt from them; give texts with words"
         )
+    if kind == "unigram":
+        clean = _common(clean, (size - len(SPECIAL) - len(_BYTE)) // 2)
     library = _untrained(kind)
     library.train_from_iterator(clean, _trainer(kind, size, least=2), length=len(clean))
     if kind == "words" and library.get_vocab_size() < len(SPECIAL) + 10:  # next to nothing is met twice
@@ -342,6 +346,15 @@ def _cut_words(text: str) -> str:
     if len(text) <= _LONGEST_WORD:
         return text
     return re.sub(rf"(\S{{{_LONGEST_WORD}}})(?=\S)", r"\1 ", text)
+
+
+def _common(texts: list[str], most: int) -> list[str]:
+    """The texts with a space for every character that is not among the `most` common."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    rare = {ord(letter): " " for letter, _ in counts.most_common()[most:]}
+    return [text.translate(rare) for text in texts] if rare else texts
 
 
 def _untrained(kind: str) -> tokenizers.Tokenizer:
