@@ -124,7 +124,7 @@ class Batches:
 
 
 class TextBatches:
-    """Every text once an epoch, in a new order each; texts of like length share a batch, so little is padding.
+    """Every text once an epoch, in a new order each; texts of like length share a batch and little is padding.
 
     arrays   {"features": (N, T) tokens with PAD at the right, "targets": (N,)}
     size     texts a batch at most; 0 = `TEXTS`
@@ -269,7 +269,11 @@ class Stretches:
 
 
 def make_batches(
-    model: nn.Module, task: Any, arrays: Mapping[str, Tensor], config: Any, rows: Sequence[Tensor] | None = None
+    model: nn.Module,
+    task: Any,
+    arrays: Mapping[str, Tensor],
+    config: Any,
+    rows: Sequence[Tensor] | None = None,
 ) -> Batches | TextBatches | Stretches:
     """What feeds `task`, by its `batching`; `config` gives batch size and seed, `rows` as for each kind."""
     batching = getattr(task, "batching", "rows")

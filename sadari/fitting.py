@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from sadari import files
 from sadari.budget import Budget
-from sadari.data.prepare import Arrays, Prepared, in_own_units, prepare
+from sadari.data.prepare import Prepared, in_own_units, prepare
+from sadari.data.tokenizers import Tokenizer
 from sadari.errors import SadariError
 from sadari.ladder import find_rung
 from sadari.lang import Note
 from sadari.layers.stack import Stack, stackable
 from sadari.losses import Loss
-from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, SPEC, WEIGHTS, Run, save_result, save_weights
-from sadari.tasks import Penalised, TableTask, build, loss_for
+from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, WEIGHTS, Run, save_result, save_spec, save_weights
+from sadari.tasks import Penalised, Task, build, loss_for, make_task
 from sadari.train import TrainConfig, Watcher, train
 
 VERSIONS = ("sadari", "torch", "numpy", "polars")
@@ -39,7 +40,7 @@ class Plan:
 
     config: dict[str, Any]
     prepared: Prepared
-    task: TableTask
+    task: Task
     training: TrainConfig
     starts: int
 
@@ -51,8 +52,10 @@ class Plan:
         """One fresh model a start, seeded one after another."""
         config, inputs = self.config, self.prepared.spec.width
         seeds = range(config["seed"], config["seed"] + self.starts)
+        kind = self.prepared.kind
         return [
-            build(config["rung"], config["task"], config["model"], inputs, self.loss, seed) for seed in seeds
+            build(config["rung"], config["task"], config["model"], inputs, self.loss, seed, kind)
+            for seed in seeds
         ]
 
 
@@ -70,17 +73,21 @@ def fit(
     loss: str | Mapping[str, Any] | None = None,
     drop: Sequence[str] = (),
     log_target: bool = False,
+    kind: str | None = None,
+    reading: Mapping[str, Any] | None = None,
     starts: int = 1,
     prepared: Prepared | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Run:
     """Fit one rung and return its run.
 
-    data      a file (.csv .tsv .parquet), a built-in's name, or a polars frame
+    data      a file (.csv .tsv .parquet .jsonl .txt), a folder of texts, a built-in's name, or a frame
     out       the run's folder; when it holds the same fit, that one goes on, or is opened when finished
     budget    what training may spend (`"90s"`, `"2000steps"`); rungs with a direct solution ignore it
     model     settings of the rung, by the field names of its config;  train: those of `TrainConfig`
     loss      a loss by name, or {"name": ..., "smoothing": ..., "delta": ...}
+    kind      table, series or text; else what the data holds
+    reading   how texts are read: text (their column), tokenizer, vocabulary, length
     starts    networks trained together from that many seeds; the best on validation is kept
     prepared  data already prepared, so that a climb prepares once
 
@@ -98,6 +105,8 @@ def fit(
         loss=loss,
         drop=drop,
         log_target=log_target,
+        kind=kind,
+        reading=reading,
         starts=starts,
         prepared=prepared,
     )
@@ -117,20 +126,37 @@ def plan_fit(
     loss: str | Mapping[str, Any] | None = None,
     drop: Sequence[str] = (),
     log_target: bool = False,
+    kind: str | None = None,
+    reading: Mapping[str, Any] | None = None,
     starts: int = 1,
     prepared: Prepared | None = None,
 ) -> Plan:
     """Check every setting and prepare the data; write nothing. Arguments as for `fit`."""
-    find_rung(rung, task)  # a misspelt rung must not wait for the data to be read
+    find_rung(rung, task, kind)  # a misspelt rung must not wait for the data to be read
     if starts < 1:
         raise SadariError(f"--starts {starts} is below 1; one network needs one start")
     if not 0 <= seed < 2**32:
         raise SadariError(f"--seed {seed} is no seed; give a whole number from 0 up to 4,294,967,295")
     if prepared is None:
-        prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
-    model_class = find_rung(rung, prepared.task).load()
+        prepared = prepare(
+            data,
+            target=target,
+            task=task,
+            seed=seed,
+            drop=drop,
+            log_target=log_target,
+            kind=kind,
+            reading=reading,
+        )
+    model_class = find_rung(rung, prepared.task, prepared.kind).load()
     model_config = _configure(model_class.Config, model, f"rung {rung!r}")
-    usual = {"weight_decay": 0.0} if issubclass(model_class, Penalised) else {}  # it has a penalty of its own
+    if hasattr(model_class, "tokenizer_json"):  # what was trained elsewhere reads in its own way
+        from sadari.data.prepare_text import recoded
+
+        prepared = recoded(prepared, Tokenizer.from_json(model_class.tokenizer_json(model_config)))
+    usual = dict(getattr(model_class, "TRAINING", {}))
+    if issubclass(model_class, Penalised):
+        usual["weight_decay"] = 0.0  # it has a penalty of its own
     training: TrainConfig = _configure(
         TrainConfig, {**usual, **(train or {}), "seed": seed}, "the training loop"
     )
@@ -139,17 +165,18 @@ def plan_fit(
     if budget is not None:
         training = replace(training, budget_seconds=budget.seconds or 0.0, budget_steps=budget.steps or 0)
     loss_settings = {"name": loss} if isinstance(loss, str) else dict(loss or {})
-    objective = loss_for(prepared.spec, **loss_settings)
+    objective = _objective(prepared, loss_settings)
     if objective.name == "poisson":
         prepared = in_own_units(prepared)
-    objective.check(torch.from_numpy(prepared.train.targets))
-    objective.check(torch.from_numpy(prepared.validation.targets))
+    if prepared.task != "language":
+        objective.check(torch.from_numpy(prepared.train.targets))
+        objective.check(torch.from_numpy(prepared.validation.targets))
     table = prepared.table
     config = {
         "format": FORMAT,
         "rung": rung,
         "task": prepared.task,
-        "kind": "table",
+        "kind": prepared.kind,
         "model": asdict(model_config),
         "train": asdict(training),
         "loss": {**loss_settings, "name": objective.name},
@@ -163,6 +190,7 @@ def plan_fit(
             "target": prepared.spec.target,
             "drop": list(drop),
             "log_target": log_target,
+            **({"reading": _plain_reading(reading)} if prepared.kind == "text" else {}),
             "split": {
                 "train": len(prepared.split.train),
                 "validation": len(prepared.split.validation),
@@ -172,8 +200,9 @@ def plan_fit(
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     }
-    table_task = TableTask(prepared.task, objective, training.monitor, len(prepared.split.train))
-    return Plan(config, prepared, table_task, training, starts)
+    rows = len(prepared.split.train)
+    asked = make_task(prepared.kind, prepared.task, objective, training.monitor, rows)
+    return Plan(config, prepared, asked, training, starts)
 
 
 def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watcher] = ()) -> Run:
@@ -181,7 +210,7 @@ def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watche
     folder = open_folder(plan.config, out)
     if (folder / RESULT).is_file():
         return Run.load(folder)
-    files.write_json(folder / SPEC, plan.prepared.spec.to_json())
+    save_spec(folder, plan.prepared.spec)
     files.write_json(folder / CONFIG, plan.config)
     began = time.perf_counter()
     network, facts, notes = _learn(plan, folder, watchers)
@@ -204,7 +233,7 @@ def _learn(
     first = networks[0]
     arrays = tensors(plan.prepared.train)
     if can_solve(first, plan.loss):
-        facts = first.solve(arrays["features"], arrays["targets"], plan.loss)
+        facts = solve(first, arrays, plan.loss)
         notes = facts.pop("notes", [])
         return networks[0], {"solved": True, **facts}, notes
     trainee: nn.Module = Stack.of(networks) if stackable(first) else first
@@ -231,11 +260,9 @@ def _learn(
 
 @runtime_checkable
 class Solvable(Protocol):
-    """A rung with a direct solution, such as the line's for squares; its `solve` fills the weights."""
+    """A rung with a direct solution, such as the line's for squares."""
 
     def can_solve(self, loss: Loss) -> bool: ...
-
-    def solve(self, features: Tensor, targets: Tensor, loss: Loss) -> dict[str, Any]: ...
 
 
 def can_solve(network: nn.Module, loss: Loss) -> TypeGuard[Solvable]:
@@ -243,9 +270,22 @@ def can_solve(network: nn.Module, loss: Loss) -> TypeGuard[Solvable]:
     return isinstance(network, Solvable) and network.can_solve(loss)
 
 
-def tensors(arrays: Arrays) -> dict[str, Tensor]:
-    """Arrays as a batch of tensors that share their memory, mapped files included."""
-    return {"features": torch.from_numpy(arrays.features), "targets": torch.from_numpy(arrays.targets)}
+def solve(network: Any, arrays: Mapping[str, Tensor], loss: Loss) -> dict[str, Any]:
+    """Fill the weights of a rung that `can_solve` from all rows, or from a stream; facts of how it went."""
+    if "targets" not in arrays:
+        return network.solve_stream(arrays["features"])
+    return network.solve(arrays["features"], arrays["targets"], loss)
+
+
+def tensors(arrays: Any) -> dict[str, Tensor]:
+    """A part of prepared data as tensors that share its memory, mapped files included.
+
+    A stream is its own target, a token later.
+    """
+    features = {"features": torch.from_numpy(arrays.features)}
+    return (
+        features if hasattr(arrays, "starts") else {**features, "targets": torch.from_numpy(arrays.targets)}
+    )
 
 
 def open_folder(config: Mapping[str, Any], out: str | Path | None) -> Path:
@@ -275,6 +315,25 @@ def _free(folder: Path) -> bool:
 
 def _same(folder: Path, config: Mapping[str, Any]) -> bool:
     return (folder / CONFIG).is_file() and files.read_json(folder / CONFIG, "a run") == config
+
+
+def _objective(prepared: Prepared, settings: Mapping[str, Any]) -> Loss:
+    """The loss. Raises SadariError for another than the usual one of a language."""
+    if prepared.task == "language" and (asked := settings.get("name", "cross-entropy")) != "cross-entropy":
+        raise SadariError(
+            f"--loss {asked} does not go with task language, whose loss is cross-entropy; leave it out"
+        )
+    return loss_for(prepared.spec, **settings)
+
+
+def _plain_reading(reading: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How texts were asked to be read, as JSON knows it; a tokenizer that was at hand is in the run."""
+    told = {name: value for name, value in (reading or {}).items() if value}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in told.items()
+        if isinstance(value, str | int | Path)
+    }
 
 
 def _configure(config_class: Any, settings: Mapping[str, Any] | None, owner: str) -> Any:

@@ -111,7 +111,7 @@ def macs_a_step(model: nn.Module, task: Any, batch: Mapping[str, Tensor]) -> int
     tokens says itself what one of its texts takes. Other models are counted by torch from the shapes that
     really occur; its counter takes a second to start.
     """
-    tokens = batch.get("tokens", batch["features"] if "features" in batch else None)
+    tokens = batch.get("tokens", batch.get("features"))
     if tokens is not None and not tokens.is_floating_point() and hasattr(model, "macs"):
         net: Any = model
         examples = tokens.numel() if task.name == "language" else len(tokens)

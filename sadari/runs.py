@@ -2,6 +2,7 @@
 
 config.json          rung, settings, seed, versions, where the data came from
 spec.json            how raw rows become numbers, learnt on the training split only
+tokenizer.json       likewise for texts: how they become tokens, in the format that other programs read
 weights.safetensors  the weights under the model's own names
 result.json          written last: the checksum of the weights, what the fit took, its notes
 log.jsonl            a line a step interval
@@ -11,7 +12,7 @@ checkpoint/          while training only
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,20 @@ from torch import Tensor, nn
 from sadari import files
 from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.spec import TableSpec
+from sadari.data.spec_text import LanguageSpec, TextSpec
+from sadari.data.tokenizers import Tokenizer
 from sadari.errors import SadariError
 from sadari.ladder import find_rung
 from sadari.lang import Note
 from sadari.losses import Loss
-from sadari.tasks import EVALUATION_ROWS, TableTask, build, loss_for
+from sadari.scoring import document_scores
+from sadari.tasks import LanguageTask, Spec, Task, build, loss_for, make_task
 
 FORMAT = 1
-CONFIG, SPEC, WEIGHTS, RESULT, LOG, CHECKPOINT = (
+CONFIG, SPEC, TOKENIZER, WEIGHTS, RESULT, LOG, CHECKPOINT = (
     "config.json",
     "spec.json",
+    "tokenizer.json",
     "weights.safetensors",
     "result.json",
     "log.jsonl",
@@ -50,13 +55,18 @@ class Run:
     path: Path
     config: dict[str, Any]
     result: dict[str, Any]
-    spec: TableSpec
+    spec: Spec
     model: nn.Module
-    task: TableTask
+    task: Task
 
     @property
     def rung(self) -> str:
         return self.config["rung"]
+
+    @property
+    def kind(self) -> str:
+        """Kind of data: table, series or text."""
+        return self.config.get("kind", "table")
 
     @property
     def loss(self) -> Loss:
@@ -82,15 +92,16 @@ class Run:
         if not (path / RESULT).is_file():
             raise SadariError(f"run {path} is unfinished; give its `sadari fit` command again and it goes on")
         result = files.read_json(path / RESULT, "a run")
-        spec = TableSpec.from_json(files.read_json(path / SPEC, "a run"))
+        spec = load_spec(path)
         try:
-            task = TableTask(config["task"], loss_for(spec, **config["loss"]))
-            model_class = find_rung(config["rung"], config["task"]).load()
+            kind = config.get("kind", "table")
+            task = make_task(kind, config["task"], loss_for(spec, **config["loss"]))
+            model_class = find_rung(config["rung"], config["task"], kind).load()
             settings = model_class.Config(**config["model"])
             expected = model_class.parameter_count(settings, spec.width, task.loss.outputs)
             check_weights(path / WEIGHTS, result["weights"], expected)
             model = build(
-                config["rung"], config["task"], config["model"], spec.width, task.loss, config["seed"]
+                config["rung"], config["task"], config["model"], spec.width, task.loss, config["seed"], kind
             )
             for note in result["notes"]:
                 Note.from_json(note)
@@ -103,23 +114,31 @@ class Run:
     @torch.inference_mode()
     def outputs(self, features: np.ndarray) -> Tensor:
         """The model's raw outputs (N, O) for encoded rows (N, C), computed in blocks."""
-        rows = torch.from_numpy(features)
-        blocks = [
-            self.model(rows[start : start + EVALUATION_ROWS])
-            for start in range(0, len(rows), EVALUATION_ROWS)
-        ]
-        return torch.cat(blocks) if blocks else torch.empty(0, self.loss.outputs)
+        assert not isinstance(self.task, LanguageTask)
+        return self.task.outputs(self.model, torch.from_numpy(features))
 
     def predictions(self, features: np.ndarray) -> np.ndarray:
         """For encoded rows (N, C): numbers in the target's units (N,), or probabilities (N, classes)."""
         predicted = self.loss.predict(self.outputs(features)).numpy()
+        assert not isinstance(self.spec, LanguageSpec)
         return predicted if self.spec.classes else self.spec.decode_target(predicted)
+
+    def answers(self, part: Any) -> np.ndarray:
+        """`predictions` for a part of prepared data; of a corpus, nats and tokens of each document (D, 2)."""
+        if isinstance(self.task, LanguageTask):
+            nats = self.task.nats(self.model, torch.from_numpy(part.features))
+            return document_scores(nats.numpy(), part.starts)
+        return self.predictions(part.features)
 
     def predict(self, rows: pl.DataFrame, probabilities: bool = False) -> pl.DataFrame:
         """Predict raw rows: a frame with `prediction`, and `probability of CLASS` columns when asked for.
 
         Raises SadariError that names every column which is missing or of the wrong type.
         """
+        if isinstance(self.spec, LanguageSpec):
+            raise SadariError(
+                "this run continues texts; call run.write(prompts) instead of run.predict(rows)"
+            )
         predicted = self.predictions(self.spec.encode(rows))
         if not self.spec.classes:
             if probabilities:
@@ -139,17 +158,29 @@ class Run:
         about = self.config["data"]
         prepared = prepare(
             about["source"],
-            target=about["target"],
+            target=about["target"] or None,
             task=self.config["task"],
             seed=self.config["seed"],
             drop=tuple(about["drop"]),
             log_target=about["log_target"],
+            kind=self.kind,
+            reading=self._reading(),
         )
         if prepared.table.fingerprint != about["fingerprint"]:
             raise SadariError(
                 f"{about['source']} has changed since this run was fitted; fit again to look at new data"
             )
         return in_own_units(prepared) if self.loss.name == "poisson" else prepared
+
+    def _reading(self) -> dict[str, Any]:
+        """How texts were read, with the tokenizer that is there already."""
+        if isinstance(self.spec, TableSpec):
+            return {}
+        found: dict[str, Any] = {**self.config["data"].get("reading", {}), "tokenizer": self.spec.tokenizer}
+        found.pop("vocabulary", None)
+        if isinstance(self.spec, TextSpec):
+            found["length"] = self.spec.length
+        return found
 
     def look(self, view: str, **options: Any) -> Any:
         """Open the model up: a `View` of arrays and facts. `sadari look RUN` lists the views that fit."""
@@ -175,11 +206,33 @@ def check_format(config: dict[str, Any], path: Path) -> None:
         )
 
 
-def check_weights(path: Path, checksum: str, parameters: int) -> None:
+def save_spec(folder: Path, spec: Spec) -> None:
+    """Write spec.json, and tokenizer.json where texts are read."""
+    if not isinstance(spec, TableSpec):
+        files.write_atomic(folder / TOKENIZER, spec.tokenizer.to_json())
+    files.write_json(folder / SPEC, spec.to_json())
+
+
+def load_spec(folder: Path) -> Spec:
+    """The spec that `save_spec` wrote. Raises SadariError when it, or its tokenizer, is missing or broken."""
+    content: Mapping[str, Any] = files.read_json(folder / SPEC, "a run")
+    if content.get("kind") != "text":
+        return TableSpec.from_json(content)
+    path = folder / TOKENIZER
+    try:
+        tokenizer = Tokenizer.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SadariError(f"{path} cannot be read ({error}); fit the run again") from error
+    made = LanguageSpec if content.get("task") == "language" else TextSpec
+    return made.from_json(content, tokenizer)
+
+
+def check_weights(path: Path, checksum: str, parameters: int | None) -> None:
     """Look at a weights file before a model is made for it.
 
     Raises SadariError when it is missing, when its SHA-256 is not `checksum`, or when it does not hold as
-    many numbers as the rung has parameters: a config that asks for a giant must not be obeyed.
+    many numbers as the rung has `parameters` (None: that depends on the data): a config that asks for a
+    giant must not be obeyed.
     """
     if not path.is_file():
         raise SadariError(f"{path} is missing; fit the run again")
@@ -195,7 +248,7 @@ def check_weights(path: Path, checksum: str, parameters: int) -> None:
         raise SadariError(
             f"{path} does not fit the rung in {CONFIG}, it is no safetensors file ({error}); fit it again"
         ) from error
-    if held != parameters:
+    if parameters is not None and held != parameters:
         raise SadariError(
             f"{path} does not fit the rung in {CONFIG} ({held:,} numbers for {parameters:,} parameters); fit "
             f"the run again"

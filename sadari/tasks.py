@@ -197,7 +197,9 @@ class LanguageTask:
         model.eval()
         reach = net.context or STRETCH
         warm = reach // 2 if overlap else (WARM if net.carries else 0)
-        found = torch.full((len(stream),), float(torch.tensor(net.head.out_features).log()), dtype=torch.float64)
+        found = torch.full(
+            (len(stream),), float(torch.tensor(net.head.out_features).log()), dtype=torch.float64
+        )
         step = reach if net.carries else max(reach - warm, 1)
         starts = torch.arange(1, len(stream), step)  # of the tokens that a window scores
         together = max(EVALUATION_TOKENS // (step + warm), 1)
@@ -207,9 +209,15 @@ class LanguageTask:
             columns = begins.unsqueeze(1) + torch.arange(width + 1)  # (W, width + 1)
             tokens = stream[columns.clamp(max=len(stream) - 1)].to(torch.int64)
             logits = net.head(net.hidden(tokens[:, :-1], None)[0]).float()
-            nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+            nats = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+            )
             places = columns[:, 1:]
-            scored = (places >= first.unsqueeze(1)) & (places < (first + step).unsqueeze(1)) & (places < len(stream))
+            scored = (
+                (places >= first.unsqueeze(1))
+                & (places < (first + step).unsqueeze(1))
+                & (places < len(stream))
+            )
             found[places[scored]] = nats.view_as(places)[scored].double()
         model.train(was_training)
         return found
@@ -226,7 +234,7 @@ def make_task(kind: str, name: str, loss: Loss, monitor: Monitor = "auto", rows:
 
 
 def loss_for(spec: Spec, name: str | None = None, **settings: Any) -> Loss:
-    """The usual loss (squared for numbers, cross-entropy for classes and tokens) unless `name` says otherwise."""
+    """The usual loss, squared for numbers and cross-entropy for classes and tokens, or the one of that name."""
     if spec.task == "language":
         return make_loss("cross-entropy", classes=spec.width)
     classes = None if spec.classes is None else len(spec.classes)

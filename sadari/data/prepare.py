@@ -8,16 +8,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from sadari.data.kinds import recognise
 from sadari.data.learn import Learner
 from sadari.data.mapped import map_array
 from sadari.data.spec import TableSpec, target_values
@@ -103,16 +104,62 @@ def prepare(
     seed: int = 0,
     drop: Sequence[str] = (),
     log_target: bool = False,
+    kind: str | None = None,
+    reading: Mapping[str, Any] | None = None,
     memory: int = 2 << 30,
     cache: Path | None = None,
 ) -> Prepared:
     """Open `source`, split it 60/20/20, learn the spec on the training part and encode all three.
+
+    `kind` (table, series, text) is told by what the source holds; `reading` says how texts are read: the
+    settings of `prepare_text` and `prepare_language` by name.
 
     The target is `target`, a built-in's own, or the last column; the task is `task`, a built-in's own, or
     what `detect_task` finds. A table that takes more than `memory` bytes is read twice in batches, and its
     features go to raw files in `cache` (a temporary folder if None).
     Raises SadariError when the table, its target or `drop` cannot be used.
     """
+    source, kind, task = recognise(source, kind=kind, task=task, target=target, reading=reading)
+    if kind == "text":
+        if drop or log_target:
+            flag = f"--drop {drop[0]}" if drop else "--log-target"
+            raise SadariError(f"{flag} is for tables, and {source} is read as text; leave it out")
+        return _prepare_text(source, target, task, seed, dict(reading or {}), memory, cache)
+    prepared = _prepare_table(source, target, task, seed, drop, log_target, memory, cache)
+    return replace(prepared, kind=kind)
+
+
+def _prepare_text(
+    source: Any,
+    target: str | None,
+    task: str | None,
+    seed: int,
+    reading: dict[str, Any],
+    memory: int,
+    cache: Path | None,
+) -> Prepared:
+    from sadari.data.prepare_text import prepare_language, prepare_text  # they stand on this file
+
+    if task == "language":
+        if target is not None or reading.pop("length", 0):
+            flag = f"--target {target}" if target is not None else "--length"
+            raise SadariError(f"{flag} is for labelled texts; task language learns from all of a text")
+        return prepare_language(source, seed=seed, memory=memory, cache=cache, **reading)
+    if task not in (None, "classify"):
+        raise SadariError(f"{task!r} is not a task of texts; choose classify or language")
+    return prepare_text(source, target=target, seed=seed, **reading)
+
+
+def _prepare_table(
+    source: Any,
+    target: str | None,
+    task: str | None,
+    seed: int,
+    drop: Sequence[str],
+    log_target: bool,
+    memory: int,
+    cache: Path | None,
+) -> Prepared:
     table = source if isinstance(source, Table) else open_table(source, memory=memory)
     target = _check_names(table, target, drop)
     notes = list(table.notes)

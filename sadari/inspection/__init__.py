@@ -51,7 +51,8 @@ def _view(
     kinds: tuple[str, ...] = ("table",),
 ) -> tuple[str, ViewInfo]:
     word = name.replace("-", "_")
-    return name, ViewInfo(f"sadari.inspection.{word}", word, tasks, rungs, summary_en, summary_ko, many, kinds)
+    module = f"sadari.inspection.{word}"
+    return name, ViewInfo(module, word, tasks, rungs, summary_en, summary_ko, many, kinds)
 
 
 BOTH = ("regress", "classify")

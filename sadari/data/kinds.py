@@ -1,0 +1,70 @@
+"""What kind of data a source is, told by what it holds: a table, labelled texts, or a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sadari.data.table import Table, open_table
+from sadari.data.text import text_column
+from sadari.errors import SadariError
+
+KINDS = ("table", "series", "text")
+_PLAIN = (".txt", ".md", ".rst", ".text")
+_LINES = (".jsonl", ".ndjson")
+
+
+def recognise(
+    source: Any,
+    *,
+    kind: str | None = None,
+    task: str | None = None,
+    target: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> tuple[Any, str, str | None]:
+    """The source, opened where it had to be looked into, with its kind and its task (None: not known yet).
+
+    `kind` and `task` win, then a built-in's own. A folder, plain text and lines of JSON are texts; so is a
+    table that has, beside its target, nothing but free text. Texts without labels ask for a language.
+    Raises SadariError for a kind that is none.
+    """
+    if kind is not None and kind not in KINDS:
+        raise SadariError(f"--kind {kind!r} is no kind of data; choose one of: {', '.join(KINDS)}")
+    if kind in ("table", "series"):
+        return source, kind, task
+    if task == "language":
+        return source, "text", task
+    entry = _builtin(source)
+    if entry is not None:
+        own = kind or ("text" if entry.kind == "text" or (reading or {}).get("text") else "table")
+        return source, own, task or (entry.task if own == "text" else None)
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        if path.is_dir():
+            labelled = any(part.is_dir() for part in path.iterdir())
+            return source, "text", task or ("classify" if labelled else "language")
+        stem = path.name.lower().removesuffix(".gz")
+        if stem.endswith(_PLAIN) and path.is_file():
+            return source, "text", task or "language"
+        if stem.endswith(_LINES) and path.is_file():
+            return source, "text", task or "classify"
+    if kind == "text" or reading:
+        return source, "text", task or "classify"
+    if isinstance(source, str | Path | pl.DataFrame | Table):
+        table = source if isinstance(source, Table) else open_table(source)
+        if task != "regress" and text_column(table, target or table.target) is not None:
+            return table, "text", "classify"
+        return table, "table", task
+    return source, "table", task
+
+
+def _builtin(source: Any) -> Any:
+    """The built-in of that name, unless a path is called so."""
+    from sadari.data.builtin import BUILTIN
+
+    if not isinstance(source, str) or Path(source).exists():
+        return None
+    return BUILTIN.get(source)
