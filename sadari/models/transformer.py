@@ -28,6 +28,10 @@ from sadari.layers.dense import Recorder, unrecorded
 from sadari.layers.tokens import embed, is_real
 
 BASE = 10_000.0  # the slowest wave of the sinusoid has a length of 2 pi times this many places
+# The size of words and places at birth. The norm behind them makes it 1 again, but the optimizer moves each
+# number by about the learning rate: from a size of 1 a word needs fifty times as many steps to change. In 4
+# epochs over 5,419 summaries, 11 topics: 0.655 right from a size of 1, 0.866 from this.
+SMALL = 0.02
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Embeddings(nn.Module):
                 )
             x = x + self.position_embeddings.weight[:T]
         elif config.positions == "sinusoid":
-            x = x + sinusoid(T, config.width, x.device)
+            x = x + SMALL * sinusoid(T, config.width, x.device)
         return self.dropout(self.LayerNorm(x))
 
 
@@ -316,22 +320,22 @@ class Transformer(nn.Module):
 def laws(model: Transformer) -> dict[str, tuple[str, float]]:
     """The law of each parameter at birth: name -> (law, standard deviation).
 
-    | parameter                        | law                        | why                                     |
-    |----------------------------------|----------------------------|-----------------------------------------|
-    | embeddings.word_embeddings       | normal, 1                  | as large as the waves that tell places  |
-    | embeddings.position_embeddings   | normal, 1                  |                                         |
-    | query, key, value                | normal, 1 / sqrt(C)        | level variance                          |
-    | attention.output.dense           | normal, 1 / sqrt(2 L C)    | the 2 L branches sum to one             |
-    | intermediate.dense               | normal, sqrt(2 / C)        | as the relu family (He 2015)            |
-    | output.dense                     | normal, 1 / sqrt(2 L I)    | the 2 L branches sum to one             |
-    | output (the classifier)          | normal, 0.1 / sqrt(C)      | first answers near the classes' shares  |
-    | LayerNorm.weight, every bias     | one, zero                  |                                         |
+    | parameter                      | law                    | why                                      |
+    |--------------------------------|------------------------|------------------------------------------|
+    | embeddings.word_embeddings     | normal, 0.02           | see `SMALL`                              |
+    | embeddings.position_embeddings | normal, 0.02           | as large as the words, and as the waves  |
+    | query, key, value              | normal, 1 / sqrt(C)    | level variance                           |
+    | attention.output.dense         | normal, 1 / sqrt(2LC)  | the 2 L branches sum to one              |
+    | intermediate.dense             | normal, sqrt(2 / C)    | as the relu family (He 2015)             |
+    | output.dense                   | normal, 1 / sqrt(2LI)  | the 2 L branches sum to one              |
+    | output (the classifier)        | normal, 0.1 / sqrt(C)  | first answers near the classes' shares   |
+    | LayerNorm.weight, every bias   | one, zero              |                                          |
     """
     sizes = model.encoder.config
     C, branches = sizes.width, 2 * sizes.layers
     deviations = {
-        "word_embeddings": 1.0,
-        "position_embeddings": 1.0,
+        "word_embeddings": SMALL,
+        "position_embeddings": SMALL,
         "query": C**-0.5,
         "key": C**-0.5,
         "value": C**-0.5,
