@@ -48,6 +48,30 @@ SIZES = ("width", "layers", "heads", "inner", "longest", "types")
 SMALLEST = "width=8 layers=2 heads=2 inner=16 longest=64 types=2 pooling=mean normalise=1"
 
 
+def _described(weights: str) -> str:
+    """The sizes of a folder's encoder as words, for the run's config: the run then stands on its own."""
+    if not weights:
+        return SMALLEST
+    found = find_pretrained(weights)
+    sizes = {name: found.sizes[name] for name in SIZES}
+    rest = {"eps": found.eps, "pooling": found.pooling, "normalise": int(found.normalise)}
+    return " ".join(f"{name}={value}" for name, value in (sizes | rest).items())
+
+
+def _words(encoder: str) -> dict[str, str]:
+    """The words of `_described`, checked."""
+    words = dict(word.split("=", 1) for word in encoder.split() if "=" in word)
+    known = {"pooling": ("mean", "cls"), "normalise": ("0", "1")}
+    for name in (*SIZES, *known):
+        value = words.get(name, "")
+        if value not in known.get(name, (value,)) or (name in SIZES and not value.isdecimal()):
+            raise SadariError(
+                f"encoder {encoder!r}: {name} is {value or 'missing'}; leave it empty to have the sizes read "
+                f"from the weights, or write all of {SMALLEST!r}"
+            )
+    return words
+
+
 @dataclass(frozen=True)
 class ProbeConfig:
     """Settings of a `Probe`; each field's text is the help of its flag."""
@@ -301,30 +325,6 @@ def unknown_share(tokens: Int[Tensor, "N T"], tokenizer: str) -> tuple[float, fl
 def _is_letter(piece: str) -> bool:
     """Whether it is one conjoining or compatibility letter of Hangul."""
     return len(piece) == 1 and ("\u1100" <= piece <= "\u11ff" or "\u3130" <= piece <= "\u318f")
-
-
-def _described(weights: str) -> str:
-    """The sizes of a folder's encoder as words, for the run's config: the run then stands on its own."""
-    if not weights:
-        return SMALLEST
-    found = find_pretrained(weights)
-    sizes = {name: found.sizes[name] for name in SIZES}
-    rest = {"eps": found.eps, "pooling": found.pooling, "normalise": int(found.normalise)}
-    return " ".join(f"{name}={value}" for name, value in (sizes | rest).items())
-
-
-def _words(encoder: str) -> dict[str, str]:
-    """The words of `_described`, checked."""
-    words = dict(word.split("=", 1) for word in encoder.split() if "=" in word)
-    known = {"pooling": ("mean", "cls"), "normalise": ("0", "1")}
-    for name in (*SIZES, *known):
-        value = words.get(name, "")
-        if value not in known.get(name, (value,)) or (name in SIZES and not value.isdecimal()):
-            raise SadariError(
-                f"encoder {encoder!r}: {name} is {value or 'missing'}; leave it empty to have the sizes read "
-                f"from the weights, or write all of {SMALLEST!r}"
-            )
-    return words
 
 
 def _blocks(lengths: Int[Tensor, " N"]) -> Iterator[Tensor]:
