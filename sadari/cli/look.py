@@ -34,6 +34,9 @@ HELP = {
     "activation": "What bends each unit, as in `sadari fit`",
     "units": "Widths of hidden layer to compare, with commas between",
     "steps": "Steps of training to take",
+    "text": "The text to look at, instead of one of the data",
+    "layer": "A layer of attention, from 1, to show one head large",
+    "head": "A head of that layer, from 1",
 }
 TEXTS = {
     "run": (

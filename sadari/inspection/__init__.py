@@ -116,6 +116,12 @@ VIEWS: dict[str, ViewInfo] = dict(
             "how much gradient reaches each layer, with and without direct connections",
             "직접 연결이 있을 때와 없을 때 층마다 닿는 기울기의 크기",
         ),
+        _view(
+            "attention", ("classify", "language"), ("attention", "transformer", "probe", "fine-tune"),
+            "what each head looks at in a text, and how much of each word reaches the answer",
+            "글에서 헤드마다 어디를 보는지, 각 낱말이 답에 얼마나 닿는지",
+            kinds=("text",),
+        ),
     )
 )  # fmt: skip
 
