@@ -46,14 +46,16 @@ LARGEST = 1_000_000
 _BLOCK = 1 << 21  # characters handed to the library at once: its own notes take a hundred bytes a token
 _LONGEST_WORD = 256  # characters of a word in training; what is longer is no word, and costs time squared
 _BROKEN = "�"
+_JOINER = "\u200d"
 
 _LETTER = r"[\p{L}\p{M}\p{N}_]"
-_TAIL = r"[\p{Sk}\p{M}\x{E0020}-\x{E007F}]*"  # what may follow an emoji: skin tone, variation, flag letters
+_SIGNS = r"\x{FE0E}\x{FE0F}\x{20E3}"  # marks that make an emoji of the sign before them
+_END_OF_WORD = rf"[[\p{{L}}\p{{M}}\p{{N}}_]&&[^{_SIGNS}]]"
+_TAIL = rf"[\p{{Sk}}{_SIGNS}\x{{E0020}}-\x{{E007F}}]*"  # skin tone, variation, letters of a region's flag
 _EMOJI = rf"(?:[\x{{1F1E6}}-\x{{1F1FF}}]{{2}}|\p{{So}}{_TAIL}(?:\x{{200D}}\p{{So}}{_TAIL})*)"
-_BETWEEN_WORDS = rf"(?<={_LETTER}) (?={_LETTER})"
+_BETWEEN_WORDS = rf"(?<={_END_OF_WORD}) (?={_END_OF_WORD})"
 _WORD = rf"{_LETTER}+(?:['’]\p{{L}}+)*| ?(?:{_EMOJI}|[^\s\p{{L}}\p{{M}}\p{{N}}_]) ?|\s+"
 _PIECE = r" ?\p{L}[\p{L}\p{M}]*| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+"  # of `unigram`: a word with its space
-_STARTS_WORD = re.compile(r"\w|[̀-ͯ]")
 
 # What the special tokens are called in the files of others, in order of preference.
 _UNKNOWN = ("[UNK]", "<unk>", "<|unk|>", "<UNK>")
@@ -109,8 +111,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the tokens, without start, end and padding. See `stream` for bytes that are no text."""
-        stream = self.stream()
-        return "".join([stream.add(int(token)) for token in ids]) + stream.end()
+        return self.stream().all(ids)
 
     def stream(self) -> TextStream:
         """To be given tokens one by one as they are generated."""
@@ -201,14 +202,12 @@ class Tokenizer:
         return contents
 
     @cached_property
-    def _is_word(self) -> np.ndarray:
-        """(V,) of `words`: tokens between which a space goes without saying."""
+    def _edges(self) -> np.ndarray:
+        """(V, 2) of `words`: whether a token begins and ends as a word; between two words goes a space."""
         contents = [(content or b"").decode() for content in self._contents]
-        word = [
-            id == self.unknown or _STARTS_WORD.match(content) is not None
-            for id, content in enumerate(contents)
-        ]
-        return np.array(word)
+        edges = [(_is_word(content[:1]), _is_word(content[-1:])) for content in contents]
+        edges[0] = (True, True)  # the unknown token is a word most of the time
+        return np.array(edges)
 
 
 class TextStream:
@@ -227,24 +226,40 @@ class TextStream:
 
     def add(self, id: int) -> str:
         """Take a token in, and give out what is certain by now."""
+        if (content := self._content(id)) is None:
+            return self._add_to_words(id)
+        self._read(content, final=False)
+        whole = _whole(self._text)
+        out, self._text = self._text[:whole], self._text[whole:]
+        return out
+
+    def all(self, ids: Iterable[int]) -> str:
+        """The text of all tokens at once."""
+        contents = []
+        for id in map(int, ids):
+            content = self._content(id)
+            if content is None:
+                self._ids.append(id)
+            else:
+                contents.append(content)
+        self._read(b"".join(contents), final=False)
+        return self.end()
+
+    def _content(self, id: int) -> bytes | None:
+        """The bytes of the next token, a space before them where one goes without saying."""
         tokenizer = self._tokenizer
         if id < 0 or (id in tokenizer._special and id != tokenizer.unknown):
-            return ""
+            return b""
         if id >= tokenizer.size:
             raise SadariError(
                 f"{id} is no token of this tokenizer, which has {tokenizer.size:,}; give its own tokens"
             )
         content = tokenizer._contents[id]
-        if content is None:
-            return self._add_to_words(id)
-        if tokenizer.kind == "words":
-            space = self._word and tokenizer._is_word[id]
-            self._word = bool(tokenizer._is_word[id])
-            content = b" " + content if space else content
-        self._read(content, final=False)
-        whole = _whole(self._text)
-        out, self._text = self._text[:whole], self._text[whole:]
-        return out
+        if content is not None and tokenizer.kind == "words":
+            begins, ends = tokenizer._edges[id]
+            content = b" " + content if self._word and begins else content
+            self._word = bool(ends)
+        return content
 
     def end(self) -> str:
         """What was held back; the stream is as new then."""
@@ -287,10 +302,11 @@ class TextStream:
 
 
 def train_tokenizer(texts: Iterable[str], kind: Kind = "bpe", size: int = 8000) -> Tokenizer:
-    """A tokenizer of at most `size` tokens, learnt from `texts`; the same texts give the same.
+    """A tokenizer of at most `size` tokens, learnt from `texts`.
 
     `bpe` and `unigram` have 256 bytes whatever the size; half of unigram's other tokens may be single
-    characters, the most common ones, and what is rarer is written in bytes.
+    characters, the most common ones, and what is rarer is written in bytes. The same texts give the same
+    tokenizer, but for `unigram`, whose scores the library sums in no fixed order: the third decimal differs.
     Raises SadariError for another kind, a size that holds nothing, and texts without a letter.
     """
     if kind not in get_args(Kind):
@@ -406,7 +422,7 @@ def _with_bytes(library: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     content = json.loads(library.to_str())
     pieces = content["model"]["vocab"]
     lowest = min(score for _, score in pieces)
-    pieces += [[f"<0x{byte:02X}>", lowest - 10] for byte in range(256)]
+    pieces += [(f"<0x{byte:02X}>", lowest - 10) for byte in range(256)]
     content["model"]["byte_fallback"] = True
     return tokenizers.Tokenizer.from_str(json.dumps(content))
 
@@ -447,7 +463,7 @@ def _shown(content: bytes) -> Iterator[str]:
 def _visible(text: str) -> str:
     for sign, shown in (" ▁", "\n↵", "\t⇥"):
         text = text.replace(sign, shown)
-    return text.replace("\u200d", "<zwj>")
+    return text.replace(_JOINER, "<zwj>")
 
 
 def _letter_at(content: bytes, place: int) -> bool:
@@ -471,20 +487,28 @@ def _whole(text: str) -> int:
     place = end
     while place and _extends(text[place - 1]):
         place -= 1
-    if not place or unicodedata.category(text[place - 1]) != "So":
-        return end if place else 0
+    if not place:
+        return 0 if text else end
+    if unicodedata.category(text[place - 1]) != "So" and text[end - 1] != _JOINER:
+        return end
     place -= 1
     flag = place
     while flag and _is_flag(text[flag - 1]) and _is_flag(text[place]):
         flag -= 1
-    if _is_flag(text[place]):  # two letters make a flag
-        return end - 2 + (end - flag) % 2
-    while place > 1 and text[place - 1] == "\u200d":  # joined to the emoji before
+    place -= (place - flag + 1) % 2 == 0  # two letters make a flag
+    while place and text[place - 1] == _JOINER:  # joined to the emoji before
         place -= 1
         while place and _extends(text[place - 1]):
             place -= 1
         place = max(0, place - 1)
     return place
+
+
+def _is_word(letter: str) -> bool:
+    """Whether a letter is one of a word, as `_END_OF_WORD` has it."""
+    return letter not in ("", "\ufe0e", "\ufe0f", "\u20e3") and (
+        letter == "_" or unicodedata.category(letter)[0] in "LMN"
+    )
 
 
 def _extends(letter: str) -> bool:
