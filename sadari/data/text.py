@@ -504,12 +504,20 @@ def open_corpus(
         return _scan(path.name, str(path.resolve()), lambda notes: _from_jsonl(file, key, notes), memory, key)
     if path is not None and path.is_file() and not _is_table(path):
         file = text_files.look(path)
-        return _scan(path.name, str(path.resolve()), lambda notes: _from_plain(file, notes), memory)
+        return _scan(
+            path.name, str(path.resolve()), lambda notes: _from_plain(file, notes), memory, one_file=True
+        )
     return _open_column(source, text, memory)  # type: ignore[arg-type]
 
 
 def _scan(
-    name: str, source: str, read: _Read, memory: int, column: str = "", walk: text_files.Walk | None = None
+    name: str,
+    source: str,
+    read: _Read,
+    memory: int,
+    column: str = "",
+    walk: text_files.Walk | None = None,
+    one_file: bool = False,
 ) -> Corpus:
     """Read everything once: counts, fingerprint, groups, and what is worth saying."""
     notes, digest = _Notes(name), hashlib.sha256()
@@ -539,7 +547,7 @@ def _scan(
             level = "warning" if key == "no string" else "info"
             said.append(Note.of(TEXTS, key, level, count=count, name=name, column=column))  # type: ignore[arg-type]
     codes = np.unique(np.frombuffer(groups, np.uint64), return_inverse=True)[1].astype(np.int64)
-    if not codes.any() and len(codes) > 1:  # one file: neighbours stay together
+    if one_file:  # neighbours stay together
         before = np.cumsum(np.frombuffer(sizes, np.uint64).astype(np.int64))
         codes = (before - 1) * _STRETCHES // before[-1]
     return Corpus(

@@ -75,9 +75,9 @@ def look(path: Path) -> TextFile:
                 decoder.decode(block)
             except UnicodeDecodeError:
                 failed = True
-        if not blank:
-            blank = _has_blank(last + block, wide)
-        last = block[-8:]
+        last += block
+        blank = blank or _has_blank(last, wide)
+        last = last[-8:]
         digest.update(block)
         size += len(block)
         line += block.count(b"\n")
