@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from sadari.charts import attention, lines, maps, scores
+from sadari.charts import attention, lines, maps, memory, scores
 from sadari.charts.brush import Brush
 from sadari.charts.theme import WIDE, config, heading
 from sadari.errors import SadariError
@@ -26,6 +26,8 @@ DRAWINGS: dict[str, Callable[[Brush], alt.TopLevelMixin]] = {
     "regions": lines.regions,
     "flexibility": lines.flexibility,
     "gradients": lines.gradients,
+    "memory": memory.memory,
+    "gates": memory.gates,
     "attention": attention.attention,
 }
 

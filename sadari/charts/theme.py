@@ -24,6 +24,10 @@ RUNGS = {
     "shallow": "#c97b00",
     "deep": "#149a62",
     "deep-skip": "#a3328a",
+    "rnn": "#c97b00",
+    "lstm": "#149a62",
+    "attention": "#a3328a",
+    "transformer": "#0070c0",
 }
 OUTSIDE = "#1f2937"  # the judge from outside the ladder
 # Classes: the same family of colours in another order, so that a class is not taken for a rung

@@ -34,8 +34,12 @@ HELP = {
     "activation": "What bends each unit, as in `sadari fit`",
     "units": "Widths of hidden layer to compare, with commas between",
     "steps": "Steps of training to take",
+    "lags": "How many steps back to look, at most",
+    "adding": "Also teach an RNN and an LSTM the adding problem of so many steps; 0 = leave it out",
+    "adding_steps": "Updates of that teaching",
+    "unit": "The unit whose gates are shown, from 1; else the one whose cell moves most",
     "text": "The text to look at, instead of one of the data",
-    "layer": "A layer of attention, from 1, to show one head large",
+    "layer": "A layer, from 1: of attention, to show one head large, or of an LSTM, whose gates are shown",
     "head": "A head of that layer, from 1",
 }
 TEXTS = {

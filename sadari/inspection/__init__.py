@@ -122,6 +122,18 @@ VIEWS: dict[str, ViewInfo] = dict(
             "글에서 헤드마다 어디를 보는지, 각 낱말이 답에 얼마나 닿는지",
             kinds=("text",),
         ),
+        _view(
+            "memory", (*BOTH, "language"), ("rnn", "lstm", "attention", "transformer"),
+            "how much of the loss's gradient reaches each earlier step, beside a fresh RNN and LSTM",
+            "손실의 기울기가 앞선 단계마다 얼마나 닿는가, 갓 만든 RNN·LSTM과 나란히",
+            kinds=("text", "series"),
+        ),
+        _view(
+            "gates", (*BOTH, "language"), ("lstm", "attention"),
+            "what one unit of an LSTM forgets, writes and shows, token by token",
+            "LSTM의 유닛 하나가 토큰마다 무엇을 잊고 쓰고 보이는가",
+            kinds=("text", "series"),
+        ),
     )
 )  # fmt: skip
 

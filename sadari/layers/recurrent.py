@@ -40,7 +40,7 @@ class RecurrentConfig(Protocol):
 def check_recurrent(config: RecurrentConfig) -> None:
     """SadariError when a setting is outside what a recurrent network can be built with."""
     if config.width < 1:
-        raise SadariError(f"width {config.width}: a state needs at least 1 number; use width=128")
+        raise SadariError(f"width {config.width}: a state needs at least 1 number; use width=64")
     if config.layers < 1:
         raise SadariError(f"layers {config.layers}: a network needs at least 1 layer; use layers=1")
     if not 0.0 <= config.dropout < 1.0:
@@ -48,7 +48,7 @@ def check_recurrent(config: RecurrentConfig) -> None:
     directions = getattr(config, "directions", 1)
     if directions not in (1, 2):
         raise SadariError(
-            f"directions {directions}: a text is read forwards (1) or both ways (2); use directions=1"
+            f"directions {directions}: a text is read forwards (1) or both ways (2); use directions=2"
         )
 
 

@@ -30,7 +30,7 @@ from sadari.models.lstm import LSTMCell
 class AttentionConfig:
     """Settings of an LSTM with attention over its states."""
 
-    width: int = 128
+    width: int = 64
     """Size C of the state h and of the cell c, of each word's vector, and of what a score is made from."""
     layers: int = 1
     """Layers L: each reads the states of the one below."""

@@ -43,12 +43,12 @@ class RNNCell:
 class RNNConfig:
     """Settings of a recurrent network that answers once a text or a series."""
 
-    width: int = 128
+    width: int = 64
     """Size C of the state h, and of the vector of each word."""
     layers: int = 1
     """Layers L: each reads the states of the one below."""
-    directions: int = 1
-    """1 reads forwards; 2 also backwards by weights of its own, and both ends are put side by side."""
+    directions: int = 2
+    """2 reads forwards and, by weights of its own, backwards, and puts both ends side by side; 1 forwards."""
     dropout: float = 0.2
     """Share silenced at random of what goes from layer to layer and to the answer; never of what a state
     keeps."""

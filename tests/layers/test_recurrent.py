@@ -220,7 +220,7 @@ def test_a_series_is_read_number_by_number(model_class: Any, layers: int, direct
 @pytest.mark.parametrize("model_class", [*TEXT, *LANGUAGE])
 def test_wrong_settings_are_refused_with_a_remedy(model_class: Any) -> None:
     for settings, words in (
-        ({"width": 0}, "width 0: a state needs at least 1 number; use width=128"),
+        ({"width": 0}, "width 0: a state needs at least 1 number; use width=64"),
         ({"layers": 0}, "layers 0: a network needs at least 1 layer; use layers=1"),
         ({"dropout": 1.0}, r"dropout 1\.0: the share dropped lies in \[0, 1\); use dropout=0\.2"),
     ):
