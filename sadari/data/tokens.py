@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from sadari.data.corpus import Corpus
 from sadari.data.mapped import map_array
-from sadari.data.text import Corpus
 from sadari.data.tokenizers import Tokenizer
 from sadari.errors import SadariError
 from sadari.files import read_json, write_json
