@@ -13,21 +13,18 @@ from sadari.charts.theme import BODY, FAINT, INK, SEQUENCE, SMALL, SOFT, ramp, s
 
 SHADES = 64
 LINE = 30  # pixels between two lines of the text
-SIDE = 46  # pixels at the left of the maps, for the layers' names
-FLAT: dict[str, Any] = {"labels": False, "ticks": False, "domain": False, "grid": False}
+SIDE = 54  # pixels at the left of the maps, for the layers' names
 
 
 def attention(brush: Brush) -> alt.TopLevelMixin:
     """The text, and below it one map a head, or the one that was asked for with its tokens named."""
     facts = brush.view.facts
-    parts: list[Any] = []
     if not brush.has("weights"):
         return _text(brush)
     if facts["layer"] is None:
-        parts = [_text(brush), _heads(brush)]
-    else:
-        parts = [_head(brush, brush["weights"][facts["layer"] - 1, facts["head"] - 1])]
-    return alt.vconcat(_scale(brush), *parts, spacing=14)
+        return alt.vconcat(_text(brush), _scale(brush), _heads(brush), spacing=16)
+    one = brush["weights"][facts["layer"] - 1, facts["head"] - 1]
+    return alt.vconcat(_scale(brush), _head(brush, one), spacing=16)
 
 
 def _colours() -> list[str]:
@@ -39,26 +36,30 @@ def _shade(values: np.ndarray, top: float = 1.0) -> np.ndarray:
     return np.clip(np.sqrt(values / top) * (SHADES - 1), 0, SHADES - 1).round().astype(int)
 
 
-def _scale(brush: Brush) -> alt.TopLevelMixin:
+def _scale(brush: Brush) -> Any:
     """The colours of the maps, from no weight to all of it."""
     return scale_bar(_colours(), [f"{brush.label('weights')} 0", "100 %"], brush.width - 80)
 
 
-def _text(brush: Brush) -> alt.LayerChart:
-    """Tokens in lines as a text is read, each on its shade; the darkest is the heaviest."""
+def _text(brush: Brush) -> Any:
+    """Tokens in lines as a text is read, each on its shade, the heaviest darkest; one word's parts touch."""
     width, colours = brush.width - 20, _colours()
-    answer = brush["answer"]
-    shades = _shade(answer, float(answer.max()) or 1.0)
+    answer, marks = brush["answer"], np.array(brush.view.facts["marks"])
+    most = float(answer[~marks].max()) if not marks.all() else float(answer.max())  # of a word
+    shades = np.round(np.minimum(answer / (most or 1.0), 1.0) * (SHADES - 1)).astype(int)
     left, line = 0.0, 0
     rows = []
-    for token, shade in zip(brush["token"].tolist(), shades.tolist(), strict=True):
+    inside = brush.view.facts["inside"]
+    for token, shade, goes_on in zip(brush["token"].tolist(), shades.tolist(), inside, strict=True):
         word = shorten(token, width - 12, BODY)
         wide = text_width(word, BODY) + 8
-        if left + wide > width and left > 0:
+        if left > 0:
+            left += 1 if goes_on else 6
+        if left + wide > width:
             left, line = 0.0, line + 1
-        ink = "#ffffff" if shade > 0.62 * SHADES else INK
+        ink = "#ffffff" if shade > 0.55 * SHADES else INK
         rows.append((left, left + wide, line * LINE, line * LINE + LINE - 5, word, colours[shade], ink))
-        left += wide + 3
+        left += wide
     x, x2, y, y2, words, tones, inks = (list(column) for column in zip(*rows, strict=True))
     height = (line + 1) * LINE
     middle = [(a + b) / 2 for a, b in zip(x, x2, strict=True)]
@@ -80,7 +81,7 @@ def _text(brush: Brush) -> alt.LayerChart:
     ).properties(width=width, height=height)
 
 
-def _heads(brush: Brush) -> alt.LayerChart:
+def _heads(brush: Brush) -> Any:
     """Maps of all heads on one grid: a column a head, a row a layer."""
     weights = brush["weights"]
     L, H = weights.shape[:2]
@@ -123,13 +124,13 @@ def _heads(brush: Brush) -> alt.LayerChart:
 
 
 def picture_of(weights: np.ndarray, side: float) -> str:
-    """A map (T, T) as a picture, the first token's row on top, each cell some pixels so that edges are sharp."""
+    """A map (T, T) as a picture, the first token's row on top; cells of some pixels have sharp edges."""
     fine = max(1, round(2 * side / len(weights)))
     levels = np.kron(_shade(weights)[::-1], np.ones((fine, fine), int))
     return picture(levels, _colours())
 
 
-def _head(brush: Brush, weights: np.ndarray) -> alt.TopLevelMixin:
+def _head(brush: Brush, weights: np.ndarray) -> Any:
     """One map with its tokens along both sides."""
     most = 96 if brush.wide else 64
     names = [shorten(token, most) for token in brush["token"].tolist()]

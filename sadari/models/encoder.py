@@ -35,11 +35,10 @@ from sadari.pretrained import find_pretrained
 
 TEXTS: Texts = {
     "foreign": (
-        "This encoder was trained on English. Here {spelt} of the tokens are single letters of Hangul, "
-        "whose words it does not know, and {unknown} are unknown to it; little of what the texts say "
-        "reaches it.",
-        "이 인코더는 영어로 훈련되었다. 여기서는 토큰의 {spelt}가 한글 낱자로 쪼개져 낱말을 알아보지 못하고 "
-        "{unknown}는 아예 모르는 토큰이다. 글의 내용이 거의 전해지지 않는다.",
+        "This encoder was trained on English. Here {spelt} of the tokens are single letters of Hangul and "
+        "{unknown} are unknown to it: it sees spellings, not words.",
+        "이 인코더는 영어로 훈련되었다. 여기서는 토큰의 {spelt}가 한글 낱자이고 {unknown}는 모르는 토큰이다. "
+        "낱말이 아니라 철자를 보는 셈이다.",
     ),
 }
 FOREIGN = 0.5  # share of tokens, unknown or single letters, from which this is said
