@@ -20,6 +20,7 @@ from sadari.layers.tokens import PAD, is_real
 from sadari.losses import make_loss
 from sadari.models import encoder
 from sadari.models.encoder import FineTune, FineTuneConfig, Probe, ProbeConfig, unknown_share
+from sadari.models.one_hot import OneHot
 from sadari.pretrained import find_pretrained
 from sadari.sentences import sentence_vectors
 
@@ -394,3 +395,85 @@ def test_hangul_is_said_to_be_foreign(folder: Path) -> None:
     assert note.level == "warning"
     assert "67% of the tokens are single letters of Hangul" in note.english and "17%" in note.english
     assert "67%가 한글 낱자" in note.korean
+
+
+def plant(path: Path, vectors: dict[str, Tensor], scale: float = 0.02) -> Path:
+    """A tiny BERT that has learnt which words go together: those that share a vector."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *vectors]
+    sizes = dict(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    sizes |= dict(intermediate_size=32, max_position_embeddings=16, type_vocab_size=2)
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"model_type": "bert", **sizes}))
+    tokenizer_of(words).save(str(path / "tokenizer.json"))
+    fresh = ProbeConfig(
+        weights="", encoder="width=16 layers=1 heads=2 inner=32 longest=16 types=2 pooling=mean normalise=1"
+    )
+    state = {
+        name: value.clone() * (scale / 0.02 if value.ndim > 1 else 1)
+        for name, value in Probe(fresh, len(words), 1).encoder.state_dict().items()
+    }
+    for place, vector in enumerate(vectors.values(), start=4):
+        state["embeddings.word_embeddings.weight"][place] = vector
+    save_file(state, path / "model.safetensors")
+    return path
+
+
+def read(words: list[str], texts: list[str]) -> Tensor:
+    tokenizer = tokenizer_of(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    ids = [torch.tensor(tokenizer.encode(text).ids) for text in texts]
+    return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD)
+
+
+def right(model: torch.nn.Module, tokens: Tensor, targets: Tensor) -> float:
+    with torch.no_grad():
+        return ((model.eval()(tokens)[:, 0] > 0) == targets.bool()).double().mean().item()
+
+
+@pytest.mark.proof("probe", "claim")
+def test_a_few_labels_reach_words_that_they_never_showed(tmp_path: Path) -> None:
+    """Five labelled texts a class. To a bag of words a new word is nothing; the encoder knows its kin."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randn(2, 16, generator=generator)
+    words = [f"{kind}{i}" for kind in ("animal", "sky") for i in range(10)]
+    near = [kinds[i // 10] + 0.3 * torch.randn(16, generator=generator) for i in range(20)]
+    path = plant(tmp_path / "planted", dict(zip(words, near, strict=True)))
+    seen, new = ([i for i in range(20) if (i % 10 < 5) is part] for part in (True, False))
+    train, test = (read(words, [f"{words[i]} {words[i]}" for i in rows]) for rows in (seen, new))
+    kind, other = (torch.tensor([i // 10 for i in rows]) for rows in (seen, new))
+    probe = Probe(ProbeConfig(weights=str(path)), 24, LOSS.outputs)
+    probe.solve(train, kind, LOSS)
+    bag = OneHot(OneHot.Config(), 24, LOSS.outputs)
+    bag.solve(train, kind, LOSS)
+    assert right(probe, test, other) == 1.0
+    assert right(bag, train, kind) == 1.0 and right(bag, test, other) <= 0.5
+
+
+@pytest.mark.proof("fine-tune", "claim")
+def test_fine_tuning_learns_what_the_frozen_vectors_leave_out(tmp_path: Path) -> None:
+    """Which of two words comes first: the mean of frozen vectors hardly tells, the trained encoder does."""
+    words = [f"w{i}" for i in range(8)]
+    generator = torch.Generator().manual_seed(0)
+    path = plant(tmp_path / "planted", {word: torch.randn(16, generator=generator) for word in words})
+
+    def texts(rows: int, seed: int) -> tuple[Tensor, Tensor]:
+        draw = np.random.default_rng(seed)
+        pairs = [draw.choice(8, 2, replace=False) for _ in range(rows)]
+        return read(words, [f"w{a} w{b}" for a, b in pairs]), torch.tensor([int(a < b) for a, b in pairs])
+
+    train, test = texts(64, 0), texts(200, 1)
+    probe = Probe(ProbeConfig(weights=str(path)), 12, LOSS.outputs)
+    probe.solve(*train, LOSS)
+    model = FineTune(FineTuneConfig(weights=str(path), dropout=0.0), 12, LOSS.outputs)
+    model.begin(*train, LOSS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        LOSS(model(train[0]), train[1]).mean().backward()
+        optimizer.step()
+    assert right(probe, *test) < 0.7
+    assert right(model, *test) > 0.8
