@@ -109,7 +109,7 @@ def _heads(brush: Brush) -> Any:
         alt.Chart(data)
         .mark_image(aspect=False)
         .encode(across, down, alt.X2("x2:Q"), alt.Y2("y2:Q"), alt.Url("url:N")),
-        alt.Chart(data)
+        alt.Chart(table(x=x, y=y, x2=[v + side for v in x], y2=[v + side for v in y]))
         .mark_rect(filled=False, stroke=FAINT, strokeWidth=0.6)
         .encode(across, down, alt.X2("x2:Q"), alt.Y2("y2:Q")),
     ]

@@ -133,7 +133,7 @@ def attention(
     layers = [values[f"layer{i}.attention"][0] for i in range(len(values)) if f"layer{i}.attention" in values]
     if not layers:
         if layer is not None or head is not None:
-            raise SadariError(f"a {run.rung} has one row of weights; leave out --layer and --head")
+            raise SadariError("an LSTM with attention has one row of weights; leave out --layer and --head")
         return _pooled(run, _text(run, tokens, whole, len(tokens)), values)
     weights = torch.stack(layers).double().numpy()  # (L, H, T, T)
     L, H, T, _ = weights.shape
