@@ -21,7 +21,7 @@ FLOORS = (
     "layers picture pretrained",
     "models",
     "tasks scoring sentences",
-    "optim batches best borrowed checkpoint loop probe rates train progress trackers plan runs",
+    "optim batches best borrowed checkpoint decode loop probe rates train progress trackers plan runs",
     "fitting metrics verdict price",
     "inspection charts judge judge_text sizes tune export predict",
     "climbing report",

@@ -36,7 +36,8 @@ def vocabulary_loss(
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    rows = block or max(1, BLOCK // len(weight))
+    blocks = -(-hidden.shape[0] * len(weight) // BLOCK)
+    rows = block or max(1, -(-len(hidden) // max(1, blocks)))  # even ones: a small last one is a slow product
     return _VocabularyLoss.apply(hidden, weight, bias, targets, rows, dtype)
 
 
@@ -54,9 +55,9 @@ class _VocabularyLoss(torch.autograd.Function):
         wanted_h, wanted_w, wanted_b = ctx.needs_input_grad[:3]
         N, V = len(hidden), len(weight)
         x, w, targets = hidden.to(dtype), weight.to(dtype), targets.long().unsqueeze(-1)
-        mean = (x / N).t() if wanted_w else None  # (C, N) so that no pass over a gradient has to divide by N
+        mean = x / N  # so that no pass over the weights' gradient has to divide by N
         grad_h = torch.empty_like(hidden) if wanted_h else None
-        grad_w = torch.empty_like(weight) if wanted_w else None
+        grad_w: Tensor | None = None
         grad_b = torch.zeros_like(bias) if bias is not None and wanted_b else None
         total = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -75,12 +76,9 @@ class _VocabularyLoss(torch.autograd.Function):
                 p.scatter_add_(-1, targets[some], p.new_full((), -1.0).expand(len(p), 1))
                 if grad_h is not None:
                     torch.mul(p @ w, 1 / N, out=grad_h[some])
-                if grad_w is not None and mean is not None:
-                    part = mean[:, some] @ p  # (C, V): on its side, since the product is faster so
-                    if start:
-                        grad_w += part.t()
-                    else:
-                        grad_w.copy_(part.t())
+                if wanted_w:
+                    part = p.t() @ mean[some]  # (V, C)
+                    grad_w = part.to(weight.dtype) if grad_w is None else grad_w.add_(part)
                 if grad_b is not None:
                     grad_b += p.sum(0, dtype=grad_b.dtype) / N
         ctx.gradients = grad_h, grad_w, grad_b

@@ -219,9 +219,39 @@ class Attention(nn.Module):
             q = q.reshape(B, G, H // G, D)
             y, weights = attend(q, k, v, dropout=dropout)
         else:
-            y, weights = attend(q, k, v, mask, causal=mask is None, dropout=dropout, plain=plain)
+            if mask is None and not plain and by_products_is_faster(q, k):
+                y, weights = attend_by_products(q, k, v, dropout), None
+            else:
+                y, weights = attend(q, k, v, mask, causal=mask is None, dropout=dropout, plain=plain)
             y = y.transpose(1, 2)  # (B, T, H, D)
         return self.out(y.reshape(B, T, C)), weights
+
+
+SCORES = 1 << 25  # weights of attention written down at once, at most
+
+
+def by_products_is_faster(q: Float[Tensor, "B H T D"], k: Float[Tensor, "B G S D"]) -> bool:
+    """True for bf16 on a processor, where torch's fused kernel spends most of its time converting numbers.
+
+    Measured on a Zen 5 of two cores, forward and backward: 5 to 40 times as long at 64 to 256 tokens, still
+    1.4 times at 2048.
+    """
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and q[..., 0].numel() * k.shape[2] <= SCORES
+
+
+def attend_by_products(
+    q: Float[Tensor, "B H T D"], k: Float[Tensor, "B G S D"], v: Float[Tensor, "B G S D"], dropout: float
+) -> Float[Tensor, "B H T D"]:
+    """Causal attention as two batched products with a softmax between them."""
+    (B, H, T, D), S = q.shape, k.shape[2]
+    if k.shape[1] != H:
+        k, v = (part.repeat_interleave(H // part.shape[1], dim=1) for part in (k, v))
+    q, k, v = (part.reshape(B * H, -1, D) for part in (q, k, v))
+    future = torch.full((T, S), -math.inf, dtype=q.dtype, device=q.device).triu(1 + S - T)
+    weights = torch.baddbmm(future, q, k.transpose(1, 2), alpha=1 / math.sqrt(D)).softmax(-1)  # (B H, T, S)
+    if dropout:
+        weights = F.dropout(weights, dropout)
+    return torch.bmm(weights, v).view(B, H, T, D)
 
 
 class FeedForward(nn.Module):
