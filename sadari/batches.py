@@ -281,7 +281,7 @@ def make_batches(
         return TextBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
     if batching == "stretches":
         reach = getattr(model, "context", None)
-        length = min(config.context or reach or STRETCH, reach or config.context or STRETCH)
+        length = min(config.span or reach or STRETCH, reach or config.span or STRETCH)
         start = model.start if getattr(model, "carries", False) else None
         return Stretches(arrays["features"], config.batch_size, length, config.seed, start)
     return Batches(arrays, config.batch_size, config.seed, rows)

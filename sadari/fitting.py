@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from sadari.budget import Budget
 from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.tokenizers import Tokenizer
 from sadari.errors import SadariError
-from sadari.ladder import find_rung
+from sadari.ladder import Rung, find_rung
 from sadari.lang import Note
 from sadari.layers.stack import Stack, stackable
 from sadari.losses import Loss
@@ -31,6 +32,7 @@ from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, WEIGHTS, Run, save_r
 from sadari.tasks import Penalised, Task, build, loss_for, make_task
 from sadari.train import TrainConfig, Watcher, train
 
+SAMPLE, STRANGE = 200, 0.1  # texts looked at, and the share of unknown tokens from which they are foreign
 VERSIONS = ("sadari", "torch", "numpy", "polars")
 
 
@@ -153,7 +155,11 @@ def plan_fit(
     if hasattr(model_class, "tokenizer_json"):  # what was trained elsewhere reads in its own way
         from sadari.data.prepare_text import recoded
 
-        prepared = recoded(prepared, Tokenizer.from_json(model_class.tokenizer_json(model_config)))
+        tokenizer = Tokenizer.from_json(model_class.tokenizer_json(model_config))
+        prepared = recoded(prepared, tokenizer)
+        spec: Any = prepared.spec
+        if spec.length > model_class.most(model_config):
+            prepared = recoded(prepared, tokenizer, model_class.most(model_config))
     usual = dict(getattr(model_class, "TRAINING", {}))
     if issubclass(model_class, Penalised):
         usual["weight_decay"] = 0.0  # it has a penalty of its own
@@ -190,7 +196,7 @@ def plan_fit(
             "target": prepared.spec.target,
             "drop": list(drop),
             "log_target": log_target,
-            **({"reading": _plain_reading(reading)} if prepared.kind == "text" else {}),
+            **({"reading": plain_reading(reading)} if prepared.kind == "text" else {}),
             "split": {
                 "train": len(prepared.split.train),
                 "validation": len(prepared.split.validation),
@@ -215,7 +221,7 @@ def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watche
     began = time.perf_counter()
     network, facts, notes = _learn(plan, folder, watchers)
     facts["seconds"] = time.perf_counter() - began
-    validation = plan.task.evaluate(network, tensors(plan.prepared.validation))
+    validation = plan.task.score(network, tensors(plan.prepared.validation))["loss"]
     facts["validation_loss"] = validation.item()
     checksum = save_weights(network, folder / WEIGHTS)
     result = save_result(folder, checksum, [*plan.prepared.notes, *notes], **facts)
@@ -237,6 +243,10 @@ def _learn(
         notes = facts.pop("notes", [])
         return networks[0], {"solved": True, **facts}, notes
     trainee: nn.Module = Stack.of(networks) if stackable(first) else first
+    begun: list[Note] = []
+    learnt: Any = first
+    if hasattr(learnt, "begin") and not (folder / CHECKPOINT).is_dir():  # a network that has learnt elsewhere
+        begun = learnt.begin(arrays["features"], arrays["targets"], plan.loss).get("notes", [])
     trained = train(
         trainee,
         plan.task,
@@ -255,7 +265,7 @@ def _learn(
         "stopped": trained.stopped,
         "start_scores": [score if math.isfinite(score) else None for score in trained.best_score.tolist()],
     }
-    return network, facts, []
+    return network, facts, begun
 
 
 @runtime_checkable
@@ -317,6 +327,21 @@ def _same(folder: Path, config: Mapping[str, Any]) -> bool:
     return (folder / CONFIG).is_file() and files.read_json(folder / CONFIG, "a run") == config
 
 
+def suits(rung: Rung, prepared: Prepared) -> bool:
+    """Whether a rung on weights from elsewhere has them here, and they know the words of the texts."""
+    model_class = rung.load()
+    if not hasattr(model_class, "tokenizer_json"):
+        return True
+    try:
+        tokenizer = Tokenizer.from_json(model_class.tokenizer_json(model_class.Config()))
+    except SadariError:  # not fetched
+        return False
+    spec: Any = prepared.spec
+    rows = prepared.split.train[:SAMPLE]
+    tokens = np.concatenate(tokenizer.encode(prepared.table.frame.collect()[rows][spec.text].to_list()))
+    return not len(tokens) or float((tokens == tokenizer.unknown).mean()) < STRANGE
+
+
 def _objective(prepared: Prepared, settings: Mapping[str, Any]) -> Loss:
     """The loss. Raises SadariError for another than the usual one of a language."""
     if prepared.task == "language" and (asked := settings.get("name", "cross-entropy")) != "cross-entropy":
@@ -326,7 +351,7 @@ def _objective(prepared: Prepared, settings: Mapping[str, Any]) -> Loss:
     return loss_for(prepared.spec, **settings)
 
 
-def _plain_reading(reading: Mapping[str, Any] | None) -> dict[str, Any]:
+def plain_reading(reading: Mapping[str, Any] | None) -> dict[str, Any]:
     """How texts were asked to be read, as JSON knows it; a tokenizer that was at hand is in the run."""
     told = {name: value for name, value in (reading or {}).items() if value}
     return {

@@ -18,11 +18,14 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from sadari.runs import CONFIG, RESULT, SPEC, WEIGHTS, Run
+from sadari.layers.tokens import is_real, trimmed
+from sadari.runs import CONFIG, RESULT, SPEC, TOKENIZER, WEIGHTS, Run
+from sadari.tasks import macs_of
 
 BATCHES = (1, 256)
 SECONDS = 0.1  # spent on timing one batch size
-KEPT = (CONFIG, SPEC, WEIGHTS, RESULT)  # the files that predicting needs
+READ = 16  # tokens read before the one that is timed
+KEPT = (CONFIG, SPEC, TOKENIZER, WEIGHTS, RESULT)  # the files that predicting needs
 
 TEXTS = {
     "parameters": ("numbers learnt", "배운 숫자의 개수"),
@@ -72,15 +75,26 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
     inputs, outputs = run.spec.width, run.loss.outputs
     config = model_class.Config(**run.config["model"])
     rows = torch.from_numpy(features)
+    length = 1
+    if run.task.name == "language":
+        length = getattr(run.model, "context", None) or 1
+        answer: Callable[[Any], Any] = _Continuing(run.model)
+    else:
+        if run.kind == "text":
+            length = round(is_real(rows).sum(-1).float().mean().item())
+            rows = trimmed(rows)
 
-    def answer(batch: torch.Tensor) -> torch.Tensor:
-        return run.loss.predict(run.model(batch))
+        def answer(batch: torch.Tensor) -> torch.Tensor:
+            return run.loss.predict(run.model(trimmed(batch) if run.kind == "text" else batch))
 
     with torch.inference_mode():
         one, many = microseconds(answer, rows)
+    counted = model_class.parameter_count(config, inputs, outputs)
     return Price(
-        parameters=model_class.parameter_count(config, inputs, outputs),
-        macs=model_class.macs(config, inputs, outputs),
+        parameters=sum(value.numel() for value in run.model.state_dict().values())
+        if counted is None
+        else counted,
+        macs=macs_of(model_class, config, inputs, outputs, length),
         train_seconds=run.result["seconds"],
         microseconds_per_example=one,
         microseconds_at_256=many,
@@ -89,9 +103,24 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
     )
 
 
+class _Continuing:
+    """Answers a token by the next one: for each batch size, one step from a state that has read a few."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.states: dict[int, Any] = {}
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        batch = tokens.to(torch.int64).unsqueeze(-1)  # (B, 1)
+        if len(batch) not in self.states:
+            begin = batch.expand(-1, READ)
+            self.states[len(batch)] = self.model.step(begin, self.model.start(len(batch)))[1]
+        return self.model.step(batch, self.states[len(batch)])[0]
+
+
 def size(folder: Path) -> int:
     """Bytes of the files in a run's folder that predicting needs; logs and checkpoints are left out."""
-    return sum((folder / name).stat().st_size for name in KEPT)
+    return sum((folder / name).stat().st_size for name in KEPT if (folder / name).is_file())
 
 
 def microseconds(answer: Callable[[Any], Any], rows: Any, seconds: float = SECONDS) -> tuple[float, float]:

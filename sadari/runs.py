@@ -34,7 +34,7 @@ from sadari.ladder import find_rung
 from sadari.lang import Note
 from sadari.losses import Loss
 from sadari.scoring import document_scores
-from sadari.tasks import LanguageTask, Spec, Task, build, loss_for, make_task
+from sadari.tasks import LanguageTask, Spec, build, loss_for, make_task
 
 FORMAT = 1
 CONFIG, SPEC, TOKENIZER, WEIGHTS, RESULT, LOG, CHECKPOINT = (
@@ -55,9 +55,11 @@ class Run:
     path: Path
     config: dict[str, Any]
     result: dict[str, Any]
-    spec: Spec
+    spec: Any
+    """A `TableSpec`, `TextSpec` or `LanguageSpec`, by kind and task."""
     model: nn.Module
-    task: Task
+    task: Any
+    """A `TableTask`, `TextTask` or `LanguageTask`, likewise."""
 
     @property
     def rung(self) -> str:
@@ -114,13 +116,11 @@ class Run:
     @torch.inference_mode()
     def outputs(self, features: np.ndarray) -> Tensor:
         """The model's raw outputs (N, O) for encoded rows (N, C), computed in blocks."""
-        assert not isinstance(self.task, LanguageTask)
         return self.task.outputs(self.model, torch.from_numpy(features))
 
     def predictions(self, features: np.ndarray) -> np.ndarray:
         """For encoded rows (N, C): numbers in the target's units (N,), or probabilities (N, classes)."""
         predicted = self.loss.predict(self.outputs(features)).numpy()
-        assert not isinstance(self.spec, LanguageSpec)
         return predicted if self.spec.classes else self.spec.decode_target(predicted)
 
     def answers(self, part: Any) -> np.ndarray:

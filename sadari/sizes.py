@@ -12,6 +12,7 @@ Alphabet: N rows, S sizes, R resamples, J contributions a row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sadari.fitting import Plan, can_solve, tensors
+from sadari.fitting import Plan, can_solve, solve, tensors
 from sadari.lang import Lang
-from sadari.layers.stack import Stack
+from sadari.layers.stack import Stack, stackable
 from sadari.metrics import Interval, Metric, Resamples, bootstrap, compare
 from sadari.runs import Run
 from sadari.train import train
@@ -84,12 +85,35 @@ def learn_parts(plan: Plan, run: Run) -> tuple[list[int], list[np.ndarray]]:
     gives them. The parts are the beginnings of one seeded shuffle; those too small to say anything are left
     out.
     """
-    total = len(plan.prepared.train.targets)
+    total = len(plan.prepared.split.train)
     order = torch.from_numpy(np.random.default_rng(plan.config["seed"]).permutation(total))
     parts = [order[: round(share * total)].sort().values for share in SHARES]
     parts = [part for part in parts if len(part) >= LEAST]
-    runs = [replace(run, model=network) for network in _networks(plan, parts)]
-    return [len(part) for part in parts], [each.predictions(plan.prepared.test.features) for each in runs]
+    networks = _networks(plan, parts) if stackable(plan.networks()[0]) or not parts else _apart(plan, parts)
+    runs = [replace(run, model=network) for network in networks]
+    return [len(part) for part in parts], [each.answers(plan.prepared.test) for each in runs]
+
+
+def _apart(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
+    """The network of each part, one after another; each is paid for by its share of the budget."""
+    arrays, total = tensors(plan.prepared.train), len(plan.prepared.split.train)
+    found = []
+    for part in parts:
+        network, share = plan.networks()[0], len(part) / total
+        if "targets" in arrays:
+            mine = {name: values[part] for name, values in arrays.items()}
+        else:  # documents of a stream: as many from its beginning
+            mine = {"features": arrays["features"][: int(plan.prepared.train.starts[len(part)])]}  # type: ignore[attr-defined]
+        if can_solve(network, plan.loss):
+            solve(network, mine, plan.loss)
+        else:
+            steps = math.ceil(plan.training.budget_steps * share)
+            training = replace(
+                plan.training, budget_seconds=plan.training.budget_seconds * share, budget_steps=steps
+            )
+            train(network, plan.task, mine, tensors(plan.prepared.validation), training)
+        found.append(network.eval())
+    return found
 
 
 def _networks(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
@@ -100,7 +124,7 @@ def _networks(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
         return []
     if can_solve(networks[0][0], plan.loss):
         for (network, *_), part in zip(networks, parts, strict=True):
-            network.solve(arrays["features"][part], arrays["targets"][part], plan.loss)
+            solve(network, {name: values[part] for name, values in arrays.items()}, plan.loss)
         return [network for network, *_ in networks]
     stack = Stack.of([network for starts in networks for network in starts])
     trained = train(

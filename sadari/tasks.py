@@ -158,7 +158,8 @@ class LanguageTask:
         """`"loss"`: mean nats a token."""
         net: Any = model
         carried = [batch[f"state.{i}"] for i in range(len(batch) - 2)]
-        hidden, state = net.hidden(batch["tokens"], tuple(carried) if carried else None)
+        begin = tuple(part.clone() for part in carried)  # autograd keeps it; what is in the batch is overwritten
+        hidden, state = net.hidden(batch["tokens"], begin or None)
         for old, new in zip(carried, state if carried else (), strict=True):
             old.copy_(new.detach())
         head = net.head

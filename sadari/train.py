@@ -40,7 +40,7 @@ class TrainConfig:
     """Share of the steps in which the rate climbs from zero, so that the first gradients do no harm."""
     batch_size: int = 0
     """Rows looked at for one step, at most: fewer make rougher, cheaper steps; 0 = 32, more for many rows."""
-    context: int = 0
+    span: int = 0
     """Tokens of a stretch of text through which the gradient goes back (language); 0 = by the rung."""
     epochs: int = 0
     """Passes over the training rows; 0 = as many as the budget allows, or by the size of the data."""
@@ -93,7 +93,7 @@ RANGES = {"momentum": (0, 1), "warmup": (0, 1), "weight_decay": (0, 1)} | dict.f
     (
         "batch_size",
         "learning_rate",
-        "context",
+        "span",
         "epochs",
         "budget_seconds",
         "budget_steps",

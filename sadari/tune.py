@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from sadari.errors import SadariError
-from sadari.fitting import Plan, can_solve, tensors
-from sadari.layers.stack import Stack
+from sadari.fitting import Plan, can_solve, solve, tensors
+from sadari.layers.stack import Stack, stackable
 from sadari.train import TrainConfig, train
 
 TOGETHER = 4  # learning rates tried for each architecture, as one stack
@@ -48,6 +48,14 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
         "activation": ("relu", "gelu"),
         "dropout": (0.0, 0.1),
     },
+    "one-hot": {"penalty": (1e-2, 1e3)},
+    "embedding": {"width": (32, 64, 128, 256), "dropout": (0.0, 0.2, 0.5)},
+    "rnn": {"width": (64, 128, 256), "layers": (1, 2, 3), "dropout": (0.0, 0.2, 0.5)},
+    "lstm": {"width": (64, 128, 256), "layers": (1, 2, 3), "dropout": (0.0, 0.2, 0.5)},
+    "attention": {"width": (64, 128, 256), "layers": (1, 2, 3), "dropout": (0.0, 0.2, 0.5)},
+    "transformer": {"width": (64, 128, 256), "layers": (2, 3, 4), "dropout": (0.0, 0.1, 0.3)},
+    "probe": {"penalty": (1e-3, 1e3)},
+    "n-gram": {"order": (2, 3, 4, 5, 6)},
 }
 TRAINING: dict[str, tuple[Any, ...]] = {RATE: (1e-4, 3e-2), "weight_decay": (1e-5, 1.0)}
 
@@ -126,8 +134,8 @@ def _try(study: Any, plan: Plan, count: int) -> None:
     solver = networks[0]
     if can_solve(solver, plan.loss):
         arrays = tensors(plan.prepared.train)
-        solver.solve(arrays["features"], arrays["targets"], plan.loss)
-        loss = plan.task.evaluate(networks[0], tensors(plan.prepared.validation)).item()
+        solve(solver, arrays, plan.loss)
+        loss = plan.task.score(networks[0], tensors(plan.prepared.validation))["loss"].item()
         _tell(study, first, loss)
         return
     loop = {name: _suggest(first, name, space) for name, space in TRAINING.items()}
@@ -140,6 +148,10 @@ def _try(study: Any, plan: Plan, count: int) -> None:
         asked.append(trial)
     rates = torch.tensor([trial.params[RATE] for trial in asked], dtype=torch.float32)
     planned = _planned(plan, model, {name: value for name, value in loop.items() if name != RATE})
+    if not stackable(solver):
+        for trial, rate in zip(asked, rates.tolist(), strict=True):
+            _try_alone(study, planned, trial, rate)
+        return
     stack = Stack.of([planned.networks()[0] for _ in asked])
 
     def watch(record: Mapping[str, Any]) -> None:
@@ -168,6 +180,35 @@ def _try(study: Any, plan: Plan, count: int) -> None:
         return
     for trial, loss in zip(asked, trained.best_score.tolist(), strict=True):
         _tell(study, trial, loss)
+
+
+def _try_alone(study: Any, planned: Plan, trial: Any, rate: float) -> None:
+    """Train one network at one rate, pruned when it falls behind the others."""
+    seconds, steps = planned.training.budget_seconds / TOGETHER, planned.training.budget_steps / TOGETHER
+    training = replace(
+        planned.training, learning_rate=rate, budget_seconds=seconds, budget_steps=math.ceil(steps)
+    )
+    network: Any = planned.networks()[0]
+    arrays = tensors(planned.prepared.train)
+    if hasattr(network, "begin"):
+        network.begin(arrays["features"], arrays["targets"], planned.loss)
+
+    def watch(record: Mapping[str, Any]) -> None:
+        if (loss := record.get("validation_loss")) is not None and math.isfinite(loss):
+            trial.report(loss, record["step"])
+            if trial.should_prune():
+                raise _Pruned
+
+    try:
+        trained = train(
+            network, planned.task, arrays, tensors(planned.prepared.validation), training, watchers=[watch]
+        )
+    except _Pruned:
+        study.tell(trial, state=_state("PRUNED"))
+    except SadariError:  # the loss became no number
+        _tell(study, trial, math.inf)
+    else:
+        _tell(study, trial, trained.best_score.item())
 
 
 class _Pruned(Exception):

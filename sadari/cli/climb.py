@@ -16,7 +16,9 @@ from sadari.cli.options import (
     BudgetOption,
     DataArgument,
     DropOption,
+    KindOption,
     LangOption,
+    LengthOption,
     LogTargetOption,
     OutOption,
     PlanOption,
@@ -24,6 +26,10 @@ from sadari.cli.options import (
     SeedOption,
     TargetOption,
     TaskOption,
+    TextOption,
+    TokenizerOption,
+    VocabularyOption,
+    reading_of,
     split_names,
     whole,
 )
@@ -69,6 +75,11 @@ def climb(
     task: TaskOption = None,
     drop: DropOption = (),
     log_target: LogTargetOption = False,
+    kind: KindOption = None,
+    text: TextOption = None,
+    tokenizer: TokenizerOption = None,
+    vocabulary: VocabularyOption = None,
+    length: LengthOption = None,
     rungs: Annotated[
         tuple[str, ...] | None,
         Parameter(
@@ -120,15 +131,23 @@ def climb(
     if rungs == ():
         raise SadariError("--rungs names no rung; give names with commas between, or leave it out")
     from sadari.data.prepare import prepare
-    from sadari.data.table import open_table
 
-    table = open_table(data)
-    prepared = prepare(table, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+    reading = reading_of(text, tokenizer, vocabulary, length)
+    prepared = prepare(
+        data,
+        target=target,
+        task=task,
+        seed=seed,
+        drop=drop,
+        log_target=log_target,
+        kind=kind,
+        reading=reading,
+    )
     if not quiet:
         say.prepared(prepared, target=target, task=task, lang=lang)
 
     if plan:
-        planning.tell(_plans(prepared, rungs, limit, starts, seed, drop, log_target), lang)
+        planning.tell(_plans(prepared, rungs, limit, starts, seed, drop, log_target, reading), lang)
         return
     from sadari.cli.ascent import Ascent
     from sadari.climbing import climb as ascend
@@ -136,7 +155,7 @@ def climb(
     watcher = Ascent(quiet=quiet, lang=lang)
     with closing(watcher):
         done = ascend(
-            table,
+            data,
             target=target,
             task=task,
             out=out,
@@ -150,6 +169,8 @@ def climb(
             starts=starts,
             drop=drop,
             log_target=log_target,
+            kind=kind,
+            reading=reading,
             lang=lang,
             prepared=prepared,
             watchers=[watcher],
@@ -167,6 +188,7 @@ def _plans(
     seed: int,
     drop: tuple[str, ...],
     log_target: bool,
+    reading: dict[str, Any],
 ) -> dict[str, Plan]:
     """What would be fitted for each rung, as the climb would do it."""
     from sadari.climbing import choose, default_budget
@@ -177,14 +199,16 @@ def _plans(
         name: plan_fit(
             name,
             prepared.table.source,
-            budget=budget or default_budget(prepared.table.rows),
+            budget=budget or default_budget(prepared),
             seed=seed,
             drop=drop,
             log_target=log_target,
+            kind=prepared.kind,
+            reading=reading,
             starts=starts,
             prepared=prepared,
         )
-        for name in choose(ladder_for(prepared.task), rungs)
+        for name in choose(ladder_for(prepared.task, prepared.kind), rungs, prepared)
     }
 
 

@@ -10,14 +10,16 @@ from cyclopts import App, Group, Parameter
 
 from sadari.budget import Budget
 from sadari.cli import planning, say
-from sadari.cli.known import loop_settings, rungs_here, settings_of
+from sadari.cli.known import loop_settings, rungs_here, settings_named
 from sadari.cli.options import (
     LOOP,
     RUNG,
     BudgetOption,
     DataArgument,
     DropOption,
+    KindOption,
     LangOption,
+    LengthOption,
     LogTargetOption,
     LossOption,
     OutOption,
@@ -26,14 +28,18 @@ from sadari.cli.options import (
     SeedOption,
     TargetOption,
     TaskOption,
+    TextOption,
+    TokenizerOption,
     TrackerOption,
+    VocabularyOption,
+    reading_of,
     whole,
 )
 from sadari.cli.settings import option, with_options
 from sadari.lang import Lang, default_lang, pick
 
 if TYPE_CHECKING:
-    from sadari.data.prepare import Prepared
+    from sadari.fitting import Plan
     from sadari.runs import Run
 
 TEXTS = {
@@ -57,6 +63,11 @@ def fit_rung(
     task: TaskOption = None,
     drop: DropOption = (),
     log_target: LogTargetOption = False,
+    kind: KindOption = None,
+    text: TextOption = None,
+    tokenizer: TokenizerOption = None,
+    vocabulary: VocabularyOption = None,
+    length: LengthOption = None,
     loss: LossOption = None,
     smoothing: Annotated[
         float | None, Parameter(help="Label smoothing of the class losses, from 0 to 1.", group=LOOP)
@@ -92,7 +103,17 @@ def fit_rung(
 
     from sadari.data.prepare import prepare  # polars, but not yet torch: what was understood is said first
 
-    prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+    reading = reading_of(text, tokenizer, vocabulary, length)
+    prepared = prepare(
+        data,
+        target=target,
+        task=task,
+        seed=seed,
+        drop=drop,
+        log_target=log_target,
+        kind=kind,
+        reading=reading,
+    )
     if not quiet:
         say.prepared(prepared, target=target, task=task, lang=lang)
 
@@ -110,6 +131,8 @@ def fit_rung(
         loss=objective,
         drop=drop,
         log_target=log_target,
+        kind=kind,
+        reading=reading,
         starts=starts,
         prepared=prepared,
     )
@@ -126,26 +149,28 @@ def fit_rung(
         others = (("--budget", limit), ("--tracker", tracker))
         unused = [field.flag for field in loop_settings() if field.name in train]
         unused += [flag for flag, value in others if value]
-        _tell(run, prepared, unused, lang)
+        _tell(run, planned, unused, lang)
     say.result(run.path)
 
 
-def _tell(run: Run, prepared: Prepared, loop: list[str], lang: Lang) -> None:
+def _tell(run: Run, planned: Plan, loop: list[str], lang: Lang) -> None:
     """How well it went, what was noted, and what to do next; `loop` are the options about training."""
     from sadari.metrics import find_metric
 
+    prepared = planned.prepared
     say.notes([note for note in run.notes if note not in prepared.notes], lang)
     if run.result["solved"] and loop:
         say.aside(pick(TEXTS, "solved", lang, rung=run.rung, options=", ".join(loop)))
     metric, rows = find_metric(None, prepared.task), prepared.validation
-    targets = rows.targets if prepared.spec.classes else prepared.spec.decode_target(rows.targets)
+    own = prepared.spec.classes or prepared.task == "language"
+    targets = rows.targets if own else prepared.spec.decode_target(rows.targets)
     line = pick(
         TEXTS,
         "fitted",
         lang,
         rung=run.rung,
         metric=metric.title[lang == "ko"],
-        score=metric.show(metric.score(run.predictions(rows.features), targets)),
+        score=metric.show(metric.score(run.answers(rows), targets)),
         rows=len(targets),
         seconds=say.duration(run.result["seconds"]),
         path=shlex.quote(str(run.path)),
@@ -163,7 +188,7 @@ def _app() -> App:
     )
     loop = [option(field, LOOP) for field in loop_settings()]
     for order, rung in enumerate(rungs_here().values()):
-        settings = [option(field, RUNG) for field in settings_of(rung)]
+        settings = [option(field, RUNG) for field in settings_named(rung.name)]
         command = with_options(partial(fit_rung, rung.name), [*settings, *loop])
         more = f"sadari rungs {rung.name} explains this rung; its papers and its file say more."
         app.command(command, name=rung.name, help=rung.answers, help_epilogue=more, sort_key=order)

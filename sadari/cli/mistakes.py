@@ -67,7 +67,7 @@ def _unknown_option(error: UnknownOptionError, chain: list[str], verb: str) -> s
 
 def _unknown_rung(word: str) -> str:
     try:
-        find_rung(word)
+        find_rung(word, kind=None)
     except SadariError as error:
         return f"{error}; the order is: sadari fit RUNG DATA"
     raise AssertionError(f"`sadari fit` does not know its rung {word}")

@@ -49,7 +49,7 @@ def switch(*names: str, help: str, group: Group = REST) -> Parameter:
 DataArgument = Annotated[
     str,
     Parameter(
-        help="A table (.csv, .tsv, .parquet, gzipped too), or a bundled one's name: see `sadari data`."
+        help="A table (.csv .tsv .parquet), texts (.jsonl .txt, a folder), or a bundled set: `sadari data`."
     ),
 ]
 RunArgument = Annotated[Path, Parameter(help="The run's folder, whose path `sadari fit` printed.")]
@@ -61,9 +61,42 @@ TargetOption = Annotated[
     str | None, Parameter(help="The column to predict; else the last one, which is said aloud.", group=DATA)
 ]
 TaskOption = Annotated[
-    Literal["regress", "classify"] | None,
-    Parameter(help="What to ask of the target; else what its values suggest, said aloud.", group=DATA),
+    Literal["regress", "classify", "language"] | None,
+    Parameter(help="What to ask of the data; else what its values suggest, said aloud.", group=DATA),
 ]
+KindOption = Annotated[
+    Literal["table", "series", "text"] | None,
+    Parameter(
+        help="How to read it: series takes a table's columns in their order; else as it looks.", group=DATA
+    ),
+]
+TextOption = Annotated[str | None, Parameter(help="The column that holds the texts.", group=DATA)]
+TokenizerOption = Annotated[
+    str | None,
+    Parameter(
+        help="How texts are cut: bpe, words, unigram, characters, or a tokenizer.json; else bpe.", group=DATA
+    ),
+]
+VocabularyOption = Annotated[
+    int | None,
+    Parameter(
+        help="Tokens that the tokenizer knows; else by the amount of text.", group=DATA, converter=natural
+    ),
+]
+LengthOption = Annotated[
+    int | None,
+    Parameter(help="Most tokens that are read of a text; else up to 256.", group=DATA, converter=natural),
+]
+
+
+def reading_of(
+    text: str | None, tokenizer: str | None, vocabulary: int | None, length: int | None
+) -> dict[str, str | int]:
+    """What was said of how texts are read, by the names of `prepare`."""
+    said = {"text": text, "tokenizer": tokenizer, "vocabulary": vocabulary, "length": length}
+    return {name: value for name, value in said.items() if value}
+
+
 DropOption = Annotated[
     tuple[str, ...],
     Parameter(

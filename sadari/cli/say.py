@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sadari.lang import Lang, Note, default_lang, pick
 
@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 
 TEXTS = {
     "table": ("{name}: {rows:,} rows, {columns:,} column{s}; ", "{name}: {rows:,}행, {columns:,}열; "),
+    "texts": ("{name}: {rows:,} texts; ", "{name}: 글 {rows:,}편; "),
+    "corpus": ("{name}: {rows:,} documents, {bytes}; ", "{name}: 문서 {rows:,}편, {bytes}; "),
+    "label": (
+        "text `{text}`, label `{target}` with {classes} classes",
+        "글 `{text}`, 라벨 `{target}`의 범주 {classes}가지",
+    ),
+    "language": (
+        "task language: foretell each token from those before it",
+        "과제 language: 앞의 토큰으로 다음 토큰 맞히기",
+    ),
+    "cut": (
+        "; cut into {tokenizer} tokens, {vocabulary:,} of them",
+        "; {tokenizer} 토큰 {vocabulary:,}가지로 자름",
+    ),
     "own": ("target `{target}`, task {task}", "목표 `{target}`, 과제 {task}"),
     "regress": (
         "target `{target}` is numeric, so the task is regress",
@@ -62,6 +76,10 @@ def notes(found: Iterable[Note], lang: Lang) -> None:
 
 def prepared(prepared: Prepared, *, target: str | None, task: str | None, lang: Lang) -> None:
     """What was read and how it was understood, in a line; then the notes about the data."""
+    if prepared.kind == "text":
+        aside(_texts(prepared, lang))
+        notes(prepared.notes, lang)
+        return
     table, spec = prepared.table, prepared.spec
     columns = len(table.schema) - 1
     asked = task is not None or (table.task is not None and table.target == spec.target)
@@ -82,6 +100,20 @@ def prepared(prepared: Prepared, *, target: str | None, task: str | None, lang: 
         line += pick(TEXTS, "streamed", lang)
     aside(line)
     notes(prepared.notes, lang)
+
+
+def _texts(prepared: Prepared, lang: Lang) -> str:
+    """How texts were understood."""
+    table: Any = prepared.table
+    spec: Any = prepared.spec
+    if prepared.task == "language":
+        size = f"{table.bytes / 1e6:,.1f} MB" if table.bytes >= 1e6 else f"{table.bytes / 1e3:,.1f} kB"
+        line = pick(TEXTS, "corpus", lang, name=table.name, rows=table.rows, bytes=size)
+        line += pick(TEXTS, "language", lang)
+    else:
+        line = pick(TEXTS, "texts", lang, name=table.name, rows=table.rows)
+        line += pick(TEXTS, "label", lang, text=spec.text, target=spec.target, classes=len(spec.classes))
+    return line + pick(TEXTS, "cut", lang, tokenizer=spec.tokenizer.kind, vocabulary=spec.width)
 
 
 def aside(text: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +28,7 @@ from sadari.climbing.folder import CLIMB, SETTINGS, command, only_one, open_fold
 from sadari.climbing.scores import Scores, describe, notes_on
 from sadari.data.prepare import Prepared, prepare
 from sadari.errors import SadariError
-from sadari.fitting import VERSIONS
-from sadari.inspection import NETWORKS
+from sadari.fitting import VERSIONS, plain_reading, suits
 from sadari.ladder import Ladder, find_rung, ladder_for
 from sadari.lang import Lang, default_lang
 from sadari.metrics import find_metric
@@ -43,6 +42,8 @@ FORMAT = 1
 STARTS = 3
 # the budget of a rung when none is given: this long up to so many rows
 SECONDS, ROWS, MOST = 8.0, 20_000, 120.0
+TEXT_SECONDS, LANGUAGE_SECONDS = 30.0, 90.0  # likewise of texts, where a row is hundreds of tokens
+QUICK = ("mean", "prior", "line", "logistic", "one-hot", "n-gram")  # solved or counted, not trained
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,27 @@ def climb(
     starts: int = STARTS,
     drop: Sequence[str] = (),
     log_target: bool = False,
+    kind: str | None = None,
+    reading: Mapping[str, Any] | None = None,
     lang: Lang | None = None,
     prepared: Prepared | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Climb:
-    """Climb the whole ladder of a table's task and decide how far up is worth it.
+    """Climb the whole ladder of the data's task and decide how far up is worth it.
 
-    data      a file (.csv .tsv .parquet), a built-in's name, or a polars frame
+    data      a file (.csv .tsv .parquet .jsonl .txt), a folder of texts, a built-in's name, or a frame
     out       the climb's folder; when it holds the same climb, that one goes on, and `worth`, `metric` and
               `lang` may differ
-    budget    what each rung may spend (`"90s"`, `"2000steps"`); by default 8 s, longer from 20,000 rows on
+    budget    what each rung may spend (`"90s"`, `"2000steps"`); by default 8 s, longer from 20,000 rows on;
+              30 s for labelled texts and 90 s for a language
     rungs     which rungs to climb; the ground is always among them: no score means anything without it
     jobs      rungs fitted side by side, each with its share of the cores
     tune      settings tried for each rung on the validation rows before it is fitted (0: none)
     worth     the smallest gain worth a climb, in the metric's units; by default one standard error
     starts    networks trained together for each rung, the best on the validation rows kept
-    prepared  data already prepared with the same target, task, seed, drop and log_target
+    kind      table, series or text; else what the data holds
+    reading   how texts are read: text (their column), tokenizer, vocabulary, length
+    prepared  data already prepared with the same target, task, seed, drop, log_target, kind and reading
 
     A watcher is called with each record of a rung's log, `rung` added; where it has `stage(facts)`, that is
     called with what begins, its number of how many, and the seconds left as far as can be told.
@@ -138,10 +144,19 @@ def climb(
     check_worth(worth)
     began = time.perf_counter()
     if prepared is None:
-        prepared = prepare(data, target=target, task=task, seed=seed, drop=drop, log_target=log_target)
+        prepared = prepare(
+            data,
+            target=target,
+            task=task,
+            seed=seed,
+            drop=drop,
+            log_target=log_target,
+            kind=kind,
+            reading=reading,
+        )
     measure = find_metric(metric, prepared.task)
-    ladder = ladder_for(prepared.task)
-    limit = Budget.parse(budget) if isinstance(budget, str) else budget or default_budget(prepared.table.rows)
+    ladder = ladder_for(prepared.task, prepared.kind)
+    limit = Budget.parse(budget) if isinstance(budget, str) else budget or default_budget(prepared)
     table = prepared.table
     settings: dict[str, Any] = {
         "format": FORMAT,
@@ -151,20 +166,36 @@ def climb(
         "target": prepared.spec.target,
         "drop": list(drop),
         "log_target": log_target,
-        "rungs": choose(ladder, rungs),
+        "rungs": choose(ladder, rungs, prepared),
         "budget": str(limit),
         "seed": seed,
         "tune": tune,
         "starts": starts,
     }
+    if prepared.kind != "table":
+        settings["kind"] = prepared.kind
+    if prepared.kind == "text":
+        settings["reading"] = plain_reading(reading)
     folder = open_folder(settings, table.name, out)
     threads = max(torch.get_num_threads() // jobs, 1)
     orders = [
-        Order(name, prepared, folder, limit, seed, starts, tune, tuple(drop), log_target, threads)
+        Order(
+            name,
+            prepared,
+            folder,
+            limit,
+            seed,
+            starts,
+            tune,
+            tuple(drop),
+            log_target,
+            threads,
+            dict(reading or {}),
+        )
         for name in settings["rungs"]
     ]
     spend = limit.seconds or SECONDS
-    costs = {name: spend if find_rung(name).name in NETWORKS else 0.3 for name in settings["rungs"]}
+    costs = {name: 0.3 if name in QUICK else spend for name in settings["rungs"]}
     stages = Stages({**costs, "judge": spend / 2, "sizes": spend, "report": 3.0}, watchers)
     with only_one(folder):
         files.write_json(folder / SETTINGS, settings)
@@ -193,14 +224,22 @@ def climb(
     return Climb(folder, content)
 
 
-def default_budget(rows: int) -> Budget:
-    """Eight seconds for each rung, and from 20,000 rows on longer in proportion, up to two minutes."""
-    return Budget(seconds=round(min(max(SECONDS, SECONDS * rows / ROWS), MOST), 1))
+def default_budget(prepared: Prepared) -> Budget:
+    """Eight seconds for each rung (30 of texts, 90 of a language), and more of very many rows, up to two
+    minutes."""
+    usual = SECONDS
+    if prepared.kind == "text":
+        usual = LANGUAGE_SECONDS if prepared.task == "language" else TEXT_SECONDS
+    return Budget(seconds=round(min(max(usual, SECONDS * prepared.table.rows / ROWS), MOST), 1))
 
 
-def choose(ladder: Ladder, rungs: Sequence[str] | None) -> list[str]:
-    """Names of the rungs to climb, bottom to top. Raises SadariError for one that is not on the ladder."""
+def choose(ladder: Ladder, rungs: Sequence[str] | None, prepared: Prepared) -> list[str]:
+    """Names of the rungs to climb, bottom to top. Raises SadariError for one that is not on the ladder.
+
+    Unless named, a rung on weights from elsewhere is climbed only where they are on this machine and know the
+    language of the texts.
+    """
     if rungs is None:
-        return [rung.name for rung in ladder.here]
+        return [rung.name for rung in ladder.here if suits(rung, prepared)]
     wanted = {find_rung(name, ladder.task, ladder.kind).name for name in rungs}
     return [rung.name for number, rung in enumerate(ladder.here) if rung.name in wanted or number == 0]

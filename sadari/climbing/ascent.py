@@ -44,6 +44,8 @@ class Order:
     drop: tuple[str, ...]
     log_target: bool
     threads: int
+    reading: dict[str, Any] | None = None
+    """How texts are read, as `fit` takes it."""
 
     @property
     def run(self) -> Path:
@@ -137,6 +139,8 @@ def _plan(order: Order, tuned: dict[str, Any] | None) -> Plan:
             train=tuned["train"] if tuned else None,
             drop=order.drop,
             log_target=order.log_target,
+            kind=order.prepared.kind,
+            reading=order.reading,
             starts=starts,
             prepared=order.prepared,
         )
@@ -149,14 +153,21 @@ def fit_judge(prepared: Prepared, folder: Path, budget: Budget, seed: int) -> Ju
     """The judge's answers, fitted once and then read."""
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        made = judge(prepared, seconds=budget.seconds, seed=seed)
+        ask = judge
+        if prepared.kind == "text":
+            from sadari import judge_text
+
+            ask = judge_text.judge_language if prepared.task == "language" else judge_text.judge_text
+        made = ask(prepared, seconds=budget.seconds, seed=seed)
         return {"validation": made.validation, "test": made.test}, {
             "trees": made.trees,
             "price": asdict(made.price),
+            "facts": made.facts,
         }
 
     answers, facts = kept(folder / "judge.safetensors", make)
-    return Judged(answers["validation"], answers["test"], facts["trees"], Price(**facts["price"]))
+    price = Price(**facts["price"])
+    return Judged(answers["validation"], answers["test"], facts["trees"], price, facts["facts"])
 
 
 class Stages:

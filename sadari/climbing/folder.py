@@ -63,11 +63,13 @@ def command(settings: Mapping[str, Any], worth: float | None, metric: Metric) ->
         "sadari",
         "climb",
         settings["source"],
-        "--target",
-        settings["target"],
+        *(["--target", settings["target"]] if settings["target"] else []),
         "--task",
         settings["task"],
     ]
+    words += ["--kind", settings["kind"]] if settings.get("kind") == "series" else []
+    for name, value in settings.get("reading", {}).items():
+        words += [f"--{name}", str(value)]
     for name in settings["drop"]:
         words += ["--drop", name]
     words += ["--log-target"] if settings["log_target"] else []

@@ -14,9 +14,9 @@ import numpy as np
 
 from sadari.climbing.ascent import Fitted
 from sadari.climbing.folder import kept
-from sadari.data.prepare import Arrays, Prepared
-from sadari.judge import NAME as JUDGE
+from sadari.data.prepare import Prepared
 from sadari.judge import Judged
+from sadari.ladder import ladder_for
 from sadari.lang import Lang, Note
 from sadari.metrics import Metric, Resamples, beside, bootstrap, compare, imbalance
 from sadari.price import Price, price
@@ -37,8 +37,13 @@ class Scores:
         self.validations: dict[str, float] = {}
         self.beside: dict[str, float] = {}
         for each in fitted:
-            parts = (prepared.validation.features, prepared.test.features)
-            self.add(each.run.rung, *map(each.run.predictions, parts))
+            own = each.plan.prepared  # the same rows; a pretrained encoder reads them in tokens of its own
+            self.add(each.run.rung, *map(each.run.answers, (own.validation, own.test)))
+
+    @property
+    def judge(self) -> str:
+        """What the model from outside the ladder is called."""
+        return ladder_for(self.prepared.task, self.prepared.kind).judge
 
     def add(self, name: str, validation: np.ndarray, test: np.ndarray) -> None:
         """Score one's answers: numbers in the target's own units (N,), or probabilities (N, K)."""
@@ -60,9 +65,11 @@ class Scores:
     def entries(self, verdict: Verdict, judged: Judged) -> list[dict[str, Any]]:
         """One entry a rung for climb.json, bottom to top, and the judge's."""
         best = verdict.best
-        self.add(JUDGE, judged.validation, judged.test)
-        features = self.prepared.validation.features
-        prices = [price(each.run, features, each.peak_memory) for each in self.fitted]
+        judge = self.judge
+        self.add(judge, judged.validation, judged.test)
+        prices = [
+            price(each.run, each.plan.prepared.validation.features, each.peak_memory) for each in self.fitted
+        ]
         found = []
         for number, each in enumerate(self.fitted):
             below = self.fitted[number - 1].run.rung if number else None
@@ -70,8 +77,9 @@ class Scores:
             facts = {name: each.run.result.get(name) for name in ("solved", "steps", "stopped")}
             said = [note.to_json() for note in each.run.notes if note not in self.prepared.notes]
             found.append({**entry, "run": each.run.rung, **facts, "tuned": each.tuned, "notes": said})
-        outside = self._entry(JUDGE, judged.price, None, best)
-        apart = {"from_answer": self._against(JUDGE, verdict.rung), "trees": judged.trees}
+        outside = self._entry(judge, judged.price, None, best)
+        apart = {"from_answer": self._against(judge, verdict.rung), "trees": judged.trees}
+        apart["judged"] = judged.facts
         return [*found, {**outside, **apart, "run": None, "outside": True}]
 
     def _against(self, name: str, other: str | None) -> dict[str, Any] | None:
@@ -105,15 +113,18 @@ class Scores:
         On the ground nothing is learnt, so there the best rung above stands in. None for a table that is
         streamed: with more rows than fit in memory, rows are not what is missing.
         """
-        if self.prepared.table.streamed or len(self.fitted) < 2:
+        if self.prepared.table.streamed:
             return None
-        names = [each.run.rung for each in self.fitted]
+        learnt = [each for each in self.fitted if not hasattr(each.run.model, "tokenizer_json")]
+        names = [each.run.rung for each in learnt]  # what was learnt elsewhere hardly needs these rows
+        if len(names) < 2:
+            return None
         sign = 1 if self.metric.higher else -1
 
         def best_of(several: Sequence[str]) -> str:
             return max(several, key=lambda name: sign * self.validations[name])
 
-        focus = verdict.rung if verdict.rung != names[0] else best_of(names[1:])
+        focus = verdict.rung if verdict.rung in names[1:] else best_of(names[1:])
         above = names[names.index(focus) + 1 :]
         rival = best_of(above) if above else None
         curves = {name: self._curve(name, folder) for name in names if name in (focus, rival)}
@@ -138,13 +149,14 @@ class Scores:
         parts, _ = kept(folder / SIZES / f"{name}.safetensors", make)
         rows = sorted(map(int, parts))
         contributions = [self.metric.contributions(parts[str(count)], self.targets) for count in rows]
-        total = len(self.prepared.train.targets)
+        total = len(self.prepared.split.train)
         return Curve(name, (*rows, total), (*contributions, self.contributions[name]))
 
 
-def own_targets(prepared: Prepared, arrays: Arrays) -> np.ndarray:
-    """Targets in their own units (N,), or class numbers."""
-    return arrays.targets if prepared.spec.classes else prepared.spec.decode_target(arrays.targets)
+def own_targets(prepared: Prepared, arrays: Any) -> np.ndarray:
+    """Targets in their own units (N,), or class numbers; of a corpus, the bytes of each document."""
+    as_they_are = prepared.spec.classes or prepared.task == "language"
+    return arrays.targets if as_they_are else prepared.spec.decode_target(arrays.targets)
 
 
 def notes_on(prepared: Prepared, metric: Metric) -> list[Note]:
@@ -157,13 +169,29 @@ def notes_on(prepared: Prepared, metric: Metric) -> list[Note]:
     return [*prepared.notes, *([flattered] if flattered else [])]
 
 
+def _of_texts(prepared: Prepared) -> dict[str, Any]:
+    """How texts are read; nothing of a table."""
+    spec: Any = prepared.spec
+    if prepared.kind != "text":
+        return {}
+    about: dict[str, Any] = {"tokenizer": spec.tokenizer.kind, "vocabulary": spec.width}
+    if prepared.task == "language":
+        parts = {name: getattr(prepared, name) for name in ("train", "validation", "test")}
+        about["tokens"] = {name: len(part.features) for name, part in parts.items()}
+        about["bytes"] = {name: int(part.targets.sum()) for name, part in parts.items()}
+    else:
+        about["text"] = spec.text
+        about["length"] = spec.length
+    return about
+
+
 def describe(prepared: Prepared, metric: Metric, worth: float | None) -> dict[str, Any]:
     """What climb.json says of the data and of the metric."""
     table, split, second = prepared.table, prepared.split, beside(metric)
     languages: tuple[Lang, Lang] = ("en", "ko")
     return {
         "task": prepared.task,
-        "kind": "table",
+        "kind": prepared.kind,
         "data": {
             "path": table.source,
             "name": table.name,
@@ -173,6 +201,7 @@ def describe(prepared: Prepared, metric: Metric, worth: float | None) -> dict[st
             "columns": len(prepared.spec.columns),
             "features": prepared.spec.width,
             "target": prepared.spec.target,
+            **_of_texts(prepared),
             "classes": list(prepared.spec.classes) if prepared.spec.classes else None,
             "split": {
                 "train": len(split.train),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sadari.errors import SadariError
-from sadari.fitting import can_solve
+from sadari.fitting import can_solve, solve
 from sadari.inspection.rows import sample
 from sadari.inspection.view import View, say
 from sadari.losses import Loss
@@ -188,7 +188,7 @@ class Objective:
         network: nn.Module = model
         if not can_solve(model, run.loss):
             return None
-        model.solve(arrays["features"], arrays["targets"], run.loss)
+        solve(model, arrays, run.loss)
         strength: Any = settings.get("ridge", settings.get("penalty", 0.0))
         return cls(network, run.loss, arrays, strength / len(arrays["targets"]))
 

@@ -8,7 +8,7 @@ shorter, so that no token is impossible after any history:
 
 and below the empty history lies the uniform 1 / V.
 
-| smoothing    | c of the highest order | c of the lower orders         | D                               |
+| backoff      | c of the highest order | c of the lower orders         | D                               |
 |--------------|------------------------|-------------------------------|---------------------------------|
 | interpolated | occurrences            | occurrences                   | one an order (Ney et al. 1994)  |
 | kneser-ney   | occurrences            | different tokens in front     | D1, D2, D3+ for counts 1, 2, 3+ |
@@ -53,16 +53,16 @@ class NGramConfig:
 
     order: int = 3
     """Tokens of an n-gram: each token is guessed from the order - 1 before it."""
-    smoothing: str = "interpolated"
+    backoff: str = "interpolated"
     """How counts become probabilities: interpolated, or kneser-ney, which counts contexts instead."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 12:
             raise SadariError(f"order {self.order}: an n-gram has 1 to 12 tokens; use order=3")
-        if self.smoothing not in SMOOTHINGS:
+        if self.backoff not in SMOOTHINGS:
             raise SadariError(
-                f"smoothing {self.smoothing!r} is neither 'interpolated' nor 'kneser-ney'; use "
-                f"smoothing='interpolated'"
+                f"backoff {self.backoff!r} is neither 'interpolated' nor 'kneser-ney'; use "
+                f"backoff='interpolated'"
             )
 
 
@@ -145,7 +145,7 @@ class NGram(nn.Module):
         token, or one outside the vocabulary.
         """
         V, order = self.vocabulary, self.config.order
-        kneser_ney = self.config.smoothing == "kneser-ney"
+        kneser_ney = self.config.backoff == "kneser-ney"
         tables = count(_numpy(tokens), V, order)
         shorter, discounts = np.full(V, 1 / V), []
         for n, (keys, counts, suffixes) in enumerate(tables, start=1):

@@ -274,8 +274,8 @@ def test_the_recorder_sees_the_output() -> None:
 def test_settings_and_tokens_that_cannot_be_used() -> None:
     with pytest.raises(SadariError, match="order 0: an n-gram has 1 to 12 tokens; use order=3"):
         NGramConfig(order=0)
-    with pytest.raises(SadariError, match=r"'laplace' is neither .* use smoothing='interpolated'"):
-        NGramConfig(smoothing="laplace")
+    with pytest.raises(SadariError, match=r"'laplace' is neither .* use backoff='interpolated'"):
+        NGramConfig(backoff="laplace")
     model = NGram(NGramConfig(), 5, 5)
     with pytest.raises(SadariError, match="no token to count; give a text that is not empty"):
         model.solve_stream(np.zeros(0, np.int64))
