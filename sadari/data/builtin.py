@@ -258,19 +258,19 @@ BUILTIN: dict[str, Builtin] = {
         ),
         # Texts made on the spot.
         Builtin(
-            "toy-topics", "text", "classify", 900, 1, "topic", _OURS,
+            "toy-topics", "text", "classify", 900, 0, "topic", _OURS,
             ("Three topics told by their words, in Korean and English: a bag of words is enough",
              "낱말이 알려 주는 세 주제(한국어와 영어): 낱말을 세기만 해도 맞히는 글"),
             read=lambda _: toy_text.topics(),
         ),
         Builtin(
-            "toy-order", "text", "classify", 1200, 2, "order", _OURS,
+            "toy-order", "text", "classify", 1200, 0, "order", _OURS,
             ("Pairs of texts with the same words in another order: a bag of words is at chance",
              "낱말은 같고 차례만 다른 글의 짝: 낱말을 세어서는 맞힐 수 없는 글"),
             read=lambda _: toy_text.order(),
         ),
         Builtin(
-            "toy-recall", "text", "classify", 1200, 1, "season", _OURS,
+            "toy-recall", "text", "classify", 1200, 0, "season", _OURS,
             ("The first word tells, sixty others follow: to see who remembers it",
              "첫 낱말이 답이고 예순 낱말이 뒤따르는 글: 끝까지 기억하는지 보는 자료"),
             read=lambda _: toy_text.recall(),
@@ -337,7 +337,7 @@ BUILTIN: dict[str, Builtin] = {
             source="homeassistant", read=builtin_text.homeassistant_ko,
         ),
         Builtin(
-            "korean-law", "text", "language", 11, 0, None, "GPL-3.0-or-later",
+            "korean-law", "text", "language", 238, 0, None, "GPL-3.0-or-later",
             ("The constitution of Korea and ten bills, in Korean",
              "대한민국 헌법과 법률안 열 건"),
             read=builtin_text.korean_law,

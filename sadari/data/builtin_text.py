@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -84,41 +84,17 @@ def _help(language: str, cache: Path | None) -> pl.DataFrame:
     folder = fetch.cached("libreoffice-help", cache) / language / "text"
     rows = []
     for path in sorted(folder.rglob("*.html")):
-        page = _Page()
-        page.feed(path.read_text(encoding="utf-8"))
-        if page.lines:
-            inside = path.relative_to(folder)
-            rows.append((clean_text("\n".join(page.lines)), inside.parts[0], inside.as_posix()))
+        found = _PARAGRAPH.findall(path.read_text(encoding="utf-8"))
+        plain = (unescape(_TAG.sub("", inside.replace("<br>", " "))) for _, inside in found)
+        if text := "\n".join(line for part in plain if (line := " ".join(part.split()))):
+            place = path.relative_to(folder)
+            rows.append((clean_text(text), place.parts[0], place.as_posix()))
     return pl.DataFrame(rows, schema=["text", "application", "group"], orient="row")
 
 
-class _Page(HTMLParser):
-    """The text of elements whose id begins with `par_id` or `hd_id`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.tag = ""
-        self.depth = 0
-        self.parts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self.tag:
-            self.depth += tag == self.tag
-            self.parts.append(" " * (tag == "br"))
-        elif re.match("(par|hd)_id", dict(attrs).get("id") or ""):
-            self.tag, self.depth, self.parts = tag, 1, []
-
-    def handle_endtag(self, tag: str) -> None:
-        self.depth -= tag == self.tag
-        if self.tag and not self.depth:
-            if line := " ".join("".join(self.parts).split()):
-                self.lines.append(line)
-            self.tag = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.tag:
-            self.parts.append(data)
+# Written by one program, whose paragraphs and headings never hold another of their own tag.
+_PARAGRAPH = re.compile(r'<(p|h\d|pre)\b[^>]*\bid="(?:par|hd)_id[^>]*>(.*?)</\1>', re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
 
 
 def homeassistant_ko(cache: Path | None) -> pl.DataFrame:
@@ -141,11 +117,11 @@ def _strings(content: Any) -> list[str]:
 
 
 def korean_law(cache: Path | None) -> pl.DataFrame:
-    """Articles of the constitution and of ten bills, what empty lines part; the file is their group."""
+    """Articles (제1조 ...) of the constitution and of ten bills; the file is their group."""
     rows = [
         (clean_text(part).strip(), path.name)
         for path in sorted(fetch.cached("korean-law", cache).rglob("*.txt"))
-        for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8"))
+        for part in re.split(r"\n\s*(?=제\s?\d+\s?조)", path.read_text(encoding="utf-8"))
         if part.strip()
     ]
     return pl.DataFrame(rows, schema=["text", "group"], orient="row")

@@ -60,7 +60,7 @@ TEXTS = {
 LENGTH = 256
 """Tokens that are kept of a text, at most, unless said otherwise."""
 _QUANTILE = 0.99  # of the training texts' lengths: one long text in a hundred need not lengthen all
-_LEARNT = 50_000_000  # characters of training text that a tokenizer is learnt from
+_LEARNT = 50_000_000  # bytes of training text that a tokenizer is learnt from
 _LEAST = 5
 _MOST_CLASSES = 20
 _UNKNOWN = 0.1
@@ -115,7 +115,7 @@ def prepare_text(
         notes.append(Note.of(TEXTS, "moved", "warning", count=moved))
     split = split.of(kept)
     training = frame[split.train][text]
-    share = _LEARNT / max(1, int(training.str.len_chars().sum()))
+    share = _LEARNT / max(1, int(training.str.len_bytes().sum()))
     tokenizer = _tokenizer(tokenizer, vocabulary, lambda: iter(training), share)
     counts = labels[split.train].value_counts(sort=True)
     classes = tuple(sorted(counts[target], key=_in_order))
@@ -264,9 +264,10 @@ def _some(texts: Iterable[str], share: float) -> Iterator[str]:
     """Texts from everywhere in their order, until there is enough to learn a tokenizer from."""
     taken = seen = 0.0
     for text in texts:
-        seen += len(text) * share
+        size = len(text.encode())
+        seen += size * share
         if share >= 1 or taken <= seen:
-            taken += len(text)
+            taken += size
             yield text
         if taken > _LEARNT:
             return

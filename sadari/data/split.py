@@ -87,7 +87,9 @@ def _unit_strata(strata: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray
     """The most common class of each unit."""
     codes = np.unique(strata, return_inverse=True)[1]
     if len(codes) == units:
-        return codes
+        alone = np.empty_like(codes)
+        alone[unit] = codes
+        return alone
     counts = np.zeros((units, codes.max() + 1), np.int64)
     np.add.at(counts, (unit, codes), 1)
     return counts.argmax(1)

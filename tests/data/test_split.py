@@ -104,3 +104,11 @@ def test_too_few_rows_or_groups() -> None:
         split_rows(6, 0, groups=np.array([1, 1, 1, 2, 2, 2]))
     with pytest.raises(SadariError, match="1 rows with a target cannot be divided into 2 parts"):
         split_rows(10, 0, official_test=9)
+
+
+def test_groups_of_one_row_keep_their_own_class() -> None:
+    draw = np.random.default_rng(0)
+    strata = np.arange(300) % 3
+    split = split_rows(300, 0, strata=strata, groups=draw.permutation(300))
+    for part in (split.train, split.validation, split.test):
+        assert np.bincount(strata[part]).tolist() == [len(part) // 3] * 3

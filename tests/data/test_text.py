@@ -77,22 +77,22 @@ def test_a_few_broken_bytes_are_read_as_such_and_said() -> None:
 
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(
-        SadariError, match="a.txt has a NUL byte in line 2, so it is no text; give a text file"
+        SadariError, match=r"a.txt has a NUL byte in line 2, so it is no text; give a text file"
     ):
         open_corpus(write("a.txt", b"ok\nbad\0"))
     with pytest.raises(
         SadariError, match=r"a.txt is neither UTF-8 nor CP949/EUC-KR \(\d+ of its 600 bytes are no text"
     ):
         open_corpus(write("a.txt", bytes([0xFF, 0xFE - 1, 0x20]) * 200))
-    with pytest.raises(SadariError, match="a.txt is a damaged gzip file"):
+    with pytest.raises(SadariError, match=r"a.txt is a damaged gzip file"):
         open_corpus(write("a.txt", gzip.compress(b"text" * 99)[:-9]))
     with pytest.raises(
         SadariError, match=r"a.txt holds no text \(0 rows without any\); give a source with text"
     ):
         open_corpus(write("a.txt", b""))
-    with pytest.raises(SadariError, match="a.txt holds no text"):
+    with pytest.raises(SadariError, match=r"a.txt holds no text"):
         open_corpus(write("a.txt", b"\n \n\t\n"))
-    with pytest.raises(SadariError, match="none.txt' is neither a file nor built-in data"):
+    with pytest.raises(SadariError, match=r"none.txt' is neither a file nor built-in data"):
         open_corpus("none.txt")
 
 
@@ -169,7 +169,7 @@ def test_rows_of_a_column_are_documents_and_repeats_stay_together() -> None:
     assert kinds(corpus.notes) == ["no string", "no document"]
     grouped = open_corpus(pl.DataFrame({"text": ["a", "b", "c"], "group": ["x", "y", "x"]}))
     assert grouped.groups[0] == grouped.groups[2] != grouped.groups[1]
-    with pytest.raises(SadariError, match="a.parquet has no column 'txt'; near it: text"):
+    with pytest.raises(SadariError, match=r"a.parquet has no column 'txt'; near it: text"):
         open_corpus("a.parquet", text="txt")
     with pytest.raises(SadariError, match=r"has no column of text \(x\); name one with --text"):
         open_corpus(pl.DataFrame({"x": [1, 2]}))
@@ -271,7 +271,7 @@ def test_jsonl_that_is_none_is_refused() -> None:
         SadariError, match=r"2 of 3 lines are no JSON objects \(the first: line 1\); write one object"
     ):
         open_texts(write("a.jsonl", 'x\ny\n{"text": "a", "label": "b"}\n'))
-    with pytest.raises(SadariError, match="a.jsonl is empty; write one JSON object a line"):
+    with pytest.raises(SadariError, match=r"a.jsonl is empty; write one JSON object a line"):
         open_texts(write("a.jsonl", ""))
     with pytest.raises(
         SadariError, match=r"a.jsonl has no key whose values are texts \(n\); name one with --text"
@@ -292,7 +292,7 @@ def test_keys_are_found_and_named() -> None:
     assert open_texts(path).frame.collect().rows() == [("words and words", "film")]
     assert open_texts(path, target="stars").frame.collect().rows() == [("words and words", "3")]
     assert open_texts(path, text="id", target="stars").frame.collect().rows() == [("k", "3")]
-    with pytest.raises(SadariError, match="a.jsonl has no column 'star'; near it: stars"):
+    with pytest.raises(SadariError, match=r"a.jsonl has no column 'star'; near it: stars"):
         open_texts(path, target="star")
     with pytest.raises(SadariError, match="'topic' is both the text and the target"):
         open_texts(path, text="topic", target="topic")
