@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -38,6 +38,8 @@ class Judged:
     trees: int
     """Boosting rounds kept; each is one tree, or one a class."""
     price: Price
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else was chosen on the validation rows, by name: plain numbers and words."""
 
 
 def judge(prepared: Prepared, *, seconds: float | None = None, seed: int = 0) -> Judged:
