@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ import polars as pl
 import torch
 from polars.io.plugins import register_io_source
 
-from sadari.data import delimited, readings
+from sadari.data import delimited, readings, text_files
 from sadari.data.readings import READINGS, Reading
 from sadari.data.spec import TableSpec
+from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.data.table import open_table
 from sadari.errors import SadariError
 from sadari.runs import Run
@@ -68,8 +70,13 @@ def predict_file(
         raise SadariError(
             f"--out {out}: predictions are written as .csv, .tsv or .parquet; choose such an ending"
         )
+    if isinstance(run.spec, LanguageSpec):
+        raise SadariError("this run continues texts; give a beginning instead of a file, or call run.write")
     as_text = out.suffix.lower() in _SEPARATORS and _is_text(Path(source))
-    rows = _text_rows(Path(source), run.spec, block_rows) if as_text else _typed_rows(source, block_rows)
+    rows = _document_rows(Path(source), run.spec, block_rows)
+    rows = (
+        rows or _text_rows(Path(source), run.spec, block_rows) if as_text else _typed_rows(source, block_rows)
+    )
     run.spec.check(rows.schema, rows.name)
     kept = _kept(rows, keep)
     added = _added(run, probabilities)
@@ -197,6 +204,42 @@ def _typed_rows(source: str | Path, block_rows: int) -> Rows:
         lambda: table.frame.collect_batches(chunk_size=block_rows, maintain_order=True),
         lambda batch: batch,
     )
+
+
+def _document_rows(path: Path, spec: TableSpec | TextSpec, block_rows: int) -> Rows | None:
+    """Rows of plain text, a text a line, or of lines of JSON; None for a table."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    if (
+        not isinstance(spec, TextSpec)
+        or not path.is_file()
+        or suffixes[-1:] not in ([".txt"], [".jsonl"], [".ndjson"])
+    ):
+        return None
+    file = text_files.look(path)
+    column, plain = spec.text, suffixes[-1] == ".txt"
+
+    def texts() -> Iterator[str]:
+        if plain:
+            rest = ""
+            for stretch in text_files.lines(file):
+                *ended, rest = (rest + stretch).split("\n")
+                yield from ended
+            if rest:
+                yield rest
+            return
+        for number, row in text_files.objects(file):
+            if not isinstance((row or {}).get(column), str):
+                raise SadariError(
+                    f"{path.name} line {number:,} has no text {column!r}; mend it or leave the line out"
+                )
+            yield row[column]  # type: ignore[index]
+
+    def batches() -> Iterator[pl.DataFrame]:
+        source = texts()
+        while block := list(islice(source, block_rows)):
+            yield pl.DataFrame({column: block}, schema={column: pl.String()})
+
+    return Rows(path.name, {column: pl.String()}, batches, lambda batch: batch)
 
 
 def _text_rows(path: Path, spec: TableSpec, block_rows: int) -> Rows:

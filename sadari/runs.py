@@ -150,6 +150,23 @@ class Run:
         columns = {f"probability of {c}": predicted[:, k] for k, c in enumerate(self.spec.classes)}
         return pl.DataFrame({"prediction": labels, **(columns if probabilities else {})})
 
+    def write(self, prompts: Sequence[str], **sampling: Any) -> list[str]:
+        """What each prompt is continued with; `sampling` are the fields of `sadari.decode.Sampling`.
+
+        Raises SadariError when the run is not of a language, or for a setting out of range.
+        """
+        from sadari.decode import Sampling, generate  # decode stands beside runs
+
+        self.check_writes()
+        return generate(self.model, self.spec.tokenizer, list(prompts), Sampling(**sampling))  # type: ignore[arg-type]
+
+    def check_writes(self) -> None:
+        """Raise SadariError when the run is not one that continues texts."""
+        if not isinstance(self.spec, LanguageSpec):
+            raise SadariError(
+                f"this run predicts {self.spec.target} and continues no text; fit one with --task language"
+            )
+
     def data(self) -> Prepared:
         """The data of the run with its split, opened again.
 

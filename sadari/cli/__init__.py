@@ -20,7 +20,7 @@ from sadari.lang import Lang, default_lang, pick
 VERBS = {
     "climb": "Train every rung of a ladder on your data and say how far up is worth it.",
     "fit": "Train one rung on your data.",
-    "predict": "Use a trained rung on new rows.",
+    "predict": "Use a trained rung on new rows or texts, or let it write on.",
     "look": "Open a trained rung up: curves, regions, weights, calibration and more.",
     "export": "Write a trained rung in a format that other software reads.",
     "rungs": "Show every ladder, and why each rung was invented.",
