@@ -26,6 +26,39 @@ def pick(texts: Texts, key: str, lang: Lang, **values: Any) -> str:
     return (korean if lang == "ko" else english).format(**values)
 
 
+UNITS = {  # English; Korean, and how Korean counts it
+    "row": ("row", "행", "행"),
+    "text": ("text", "글", "편"),
+    "document": ("document", "글", "편"),
+    "token": ("token", "토큰", "개"),
+}
+_ROW = re.compile(r"(?<!\{)\brow(s?)\b(?![:}])")
+_COUNTED = re.compile(r"(?<=[\d}])행|(?<=한 )행")
+_HAENG = re.compile(r"(?<![가-힣])행(?=[으이을은과의끼당씩에들 .,]|$)")
+
+
+def in_unit(text: str, unit: str) -> str:
+    """A sentence or template about rows, said of what the data is made of: texts, documents or tokens.
+
+    Only sentences of our own go through here: a name that says "row" must stay as it is.
+    """
+    english, korean, counter = UNITS[unit]
+    if unit == "row":
+        return text
+    text = _ROW.sub(lambda match: english + match[1], text)
+    text = _COUNTED.sub(counter, text).replace("개으로", "개로")
+    return _HAENG.sub(korean, text).replace("글으로", "글로")
+
+
+def unit_of(kind: str, task: str, price: bool = False) -> str:
+    """What one example is called: a language is scored by the document and paid for by the token."""
+    if kind != "text":
+        return "row"
+    if task == "language":
+        return "token" if price else "document"
+    return "text"
+
+
 @dataclass(frozen=True)
 class Note:
     """Something worth saying about data or a fit, kept as data so that it can be said in either language."""

@@ -34,7 +34,7 @@ from sadari.cli.options import (
     whole,
 )
 from sadari.errors import SadariError
-from sadari.lang import Lang, default_lang, pick
+from sadari.lang import Lang, default_lang, in_unit, pick, unit_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -223,7 +223,9 @@ def show(done: Climb, lang: Lang) -> None:
     better = pick(TEXTS, "higher" if metric.higher else "lower", lang)
     rows = content["data"]["split"]["test"]
     out.print(_table(content, metric, lang))
-    legend = pick(TEXTS, "legend", lang, metric=metric.title[lang == "ko"], rows=rows, better=better)
+    unit = unit_of(content["kind"], content["task"])
+    legend = in_unit(TEXTS["legend"][lang == "ko"], unit)
+    legend = legend.format(metric=metric.title[lang == "ko"], rows=rows, better=better)
     out.print(legend, style="dim", markup=False)
     for rung in content["rungs"]:
         if rung["outside"]:
@@ -246,7 +248,8 @@ def _table(content: dict[str, Any], metric: Metric, lang: Lang) -> Table:
     table.add_column(f"  {pick(TEXTS, 'rung', lang)}", no_wrap=True)
     table.add_column(pick(TEXTS, "score", lang) + " %" * metric.shares, justify="right", no_wrap=True)
     for key in ("interval", "gain", "better", "parameters", "seconds", "micro"):
-        table.add_column(pick(TEXTS, key, lang), justify="right", no_wrap=True)
+        unit = unit_of(content["kind"], content["task"], price=True)
+        table.add_column(in_unit(pick(TEXTS, key, lang), unit), justify="right", no_wrap=True)
     for rung in rungs:
         gain = rung["from_below"]
         chosen = rung["name"] == content["verdict"]["rung"]

@@ -30,7 +30,7 @@ from sadari.data.prepare import Prepared, prepare
 from sadari.errors import SadariError
 from sadari.fitting import VERSIONS, plain_reading, suits
 from sadari.ladder import Ladder, find_rung, ladder_for
-from sadari.lang import Lang, default_lang
+from sadari.lang import Lang, default_lang, in_unit, unit_of
 from sadari.metrics import find_metric
 from sadari.report import REPORT, write_report
 from sadari.runs import Run
@@ -218,10 +218,27 @@ def climb(
             "seconds": time.perf_counter() - began,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
         }
+        content = _in_unit(content, unit_of(prepared.kind, prepared.task))
         stages.begin("report")
         write_report(folder, content, [each.run for each in fitted], lang or default_lang())
         files.write_json(folder / CLIMB, content)
     return Climb(folder, content)
+
+
+def _in_unit(content: dict[str, Any], unit: str) -> dict[str, Any]:
+    """climb.json with its sentences about rows said of what the data is made of."""
+
+    def said(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: said(inner) for name, inner in value.items()}
+        return in_unit(value, unit) if isinstance(value, str) else value
+
+    verdict, metric, sizes = content["verdict"], content["metric"], content["sizes"]
+    if sizes and sizes["answer"]:
+        sizes = {**sizes, "answer": {**sizes["answer"], "reasons": said(sizes["answer"]["reasons"])}}
+    sentences = ("headline", "headlines", "reason", "reasons")
+    verdict = {name: said(value) if name in sentences else value for name, value in verdict.items()}
+    return {**content, "verdict": verdict, "metric": said(metric), "sizes": sizes}
 
 
 def default_budget(prepared: Prepared) -> Budget:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from sadari.ladder import find_rung
-from sadari.lang import Note
+from sadari.lang import Note, in_unit, unit_of
 from sadari.price import TEXTS as PRICES
 from sadari.report.html import facts, section, tag
 from sadari.report.ladder import budget
@@ -26,7 +26,7 @@ def notes(content: Mapping[str, Any], words: Words) -> str:
     about = {
         words("source"): escape(data["path"]),
         words("licence"): escape(data["licence"]),
-        words("columns"): words("columns said", columns=data["columns"], features=data["features"]),
+        words("tokens" if words.kind == "text" else "columns"): _columns(data, words),
         words("classes"): escape(", ".join(data["classes"] or [])),
         words("fingerprint"): tag("code", escape(data["fingerprint"][:16])),
     }
@@ -61,9 +61,12 @@ def method(content: Mapping[str, Any], words: Words) -> str:
         words("training"): words(
             "training said", budget=budget(content, words), starts=settings["starts"], tuned=tuned
         ),
-        words("judge"): words("judge said", judge=words("judge name"), trees=judge["trees"]),
+        words("judge"): words(
+            "judge said", judge=words("judge name"), trees=judge["trees"], **judge.get("judged", {})
+        ),
         words("prices said"): "<br>".join(
-            f"{words(key)}: {escape(pair[korean])}" for key, pair in PRICES.items()
+            f"{words(key)}: {escape(in_unit(pair[korean], unit_of(words.kind, words.task, price=True)))}"
+            for key, pair in PRICES.items()
         ),
         words("rungs"): "<br>".join(
             _rung(rung["name"], content, korean) for rung in content["rungs"] if rung["run"]
@@ -73,6 +76,20 @@ def method(content: Mapping[str, Any], words: Words) -> str:
     again = tag("h3", words("again")) + tag("pre", escape(content["command"]))
     made = words("made by", version=versions["sadari"], seconds=content["seconds"])
     return section(words("method"), facts(said), again, tag("p", made, cls="soft"))
+
+
+def _columns(data: Mapping[str, Any], words: Words) -> str:
+    """How the data was encoded."""
+    if words.kind != "text":
+        return words("columns said", columns=data["columns"], features=data["features"])
+    parts = data.get("tokens", {})
+    return words(
+        "tokens said",
+        tokenizer=data["tokenizer"],
+        vocabulary=data["vocabulary"],
+        length=data.get("length", 0),
+        **parts,
+    )
 
 
 def _rung(name: str, content: Mapping[str, Any], korean: bool) -> str:

@@ -8,14 +8,24 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from sadari.lang import Lang, pick
+from sadari.lang import Lang, in_unit, unit_of
 from sadari.metrics import METRICS, Metric
 
+# What is paid for by the token where a language is scored by the document.
+PRICED = ("macs", "microseconds_per_example", "microseconds_at_256", "price axis")
 TEXTS = {
     "title": ("Climb of {name}", "{name} 등반 보고서"),
     "about": (
         "{name} · predicts “{target}” ({task}) · {rows:,} rows",
         "{name} · “{target}” 예측({task}) · {rows:,}행",
+    ),
+    "about of texts": (
+        "{name} · tells “{target}” ({task}) · {rows:,} texts",
+        "{name} · “{target}” 맞히기({task}) · 글 {rows:,}편",
+    ),
+    "about of a language": (
+        "{name} · foretells the next token ({task}) · {rows:,} documents",
+        "{name} · 다음 토큰 맞히기({task}) · 문서 {rows:,}편",
     ),
     "answer": ("the answer", "답"),
     "ladder": ("The ladder", "사다리"),
@@ -34,6 +44,8 @@ TEXTS = {
         "{name}: {metric} {score}, 95% 구간 {low}~{high}",
     ),
     "judge name": ("gradient boosting", "그래디언트 부스팅"),
+    "judge name of texts": ("tf-idf with logistic regression", "tf-idf와 로지스틱 회귀 조합"),
+    "judge name of a language": ("an interpolated Kneser-Ney n-gram", "크네저-나이 n-gram"),
     "judge better": (
         "Outside the ladder, {judge} does better than {rung} by {gain} (better with a probability of "
         "{better}): there is something in the data that this ladder did not find.",
@@ -128,6 +140,27 @@ TEXTS = {
         "{judge}: 같은 행, 열, 예산으로 훈련한 scikit-learn의 히스토그램 그래디언트 부스팅. 나무 "
         "{trees}회는 검증 행으로 정했고, 판정에는 끼지 않음",
     ),
+    "judge said of texts": (
+        "{judge}: scikit-learn's, on the raw texts of the same split; {reading}, {features:,} of them, and "
+        "C = {strength:g}, chosen on the validation texts; never part of the verdict",
+        "{judge}: 같은 나눔의 원문에 scikit-learn의 것을 씀. {reading} {features:,}가지와 C = {strength:g}는 "
+        "검증 글로 정했고, 판정에는 끼지 않음",
+    ),
+    "judge said of a language": (
+        "{judge}: modified Kneser-Ney smoothing on the same tokens, its order {order} chosen on the "
+        "validation texts; never part of the verdict",
+        "{judge}: 같은 토큰에 수정 크네저-나이 평활화. 차수 {order}는 검증 글로 정했고, 판정에는 끼지 않음",
+    ),
+    "tokens": ("tokens", "토큰"),
+    "tokens said": (
+        "{tokenizer}, {vocabulary:,} different ones; the first {length:,} of a text are read",
+        "{tokenizer}, {vocabulary:,}가지. 글마다 앞의 {length:,}개를 읽음",
+    ),
+    "tokens said of a language": (
+        "{tokenizer}, {vocabulary:,} different ones; {train:,} to train, {validation:,} to validate, "
+        "{test:,} to test",
+        "{tokenizer}, {vocabulary:,}가지. 훈련 {train:,}개, 검증 {validation:,}개, 시험 {test:,}개",
+    ),
     "rungs": ("the rungs", "단의 뜻"),
     "source": ("source", "출처"),
     "licence": ("licence", "라이선스"),
@@ -155,17 +188,23 @@ class Words:
     lang: Lang
     metric: Metric
     decimals: int
+    kind: str = "table"
+    task: str = ""
 
     @classmethod
     def of(cls, content: Mapping[str, Any], lang: Lang) -> Words:
         """Scores get as many decimals as make the narrowest interval's half width readable to two digits."""
         halves = [(rung["high"] - rung["low"]) / 2 for rung in content["rungs"] if rung["high"] > rung["low"]]
         decimals = max(0, min(6, 1 - math.floor(math.log10(min(halves))))) if halves else 3
-        return cls(lang, METRICS[content["metric"]["name"]], decimals)
+        kind, task = content.get("kind", "table"), content.get("task", "")
+        return cls(lang, METRICS[content["metric"]["name"]], decimals, kind, task)
 
     def __call__(self, key: str, **values: Any) -> str:
         safe = {name: escape(value) if isinstance(value, str) else value for name, value in values.items()}
-        return pick(TEXTS, key, self.lang, **safe)
+        own = {"text": " of texts", "series": ""}.get(self.kind, "")
+        own = " of a language" if self.task == "language" else own
+        template = TEXTS.get(key + own, TEXTS[key])[self.lang == "ko"]
+        return in_unit(template, unit_of(self.kind, self.task, key in PRICED)).format(**safe)
 
     def score(self, value: float) -> str:
         shown = f"{100 * value:.1f}%" if self.metric.shares else f"{value:,.{self.decimals}f}"
