@@ -497,11 +497,10 @@ def _norm_size(config: GPTConfig) -> int:
     return config.width * (2 if config.norm == "layernorm" and config.bias else 1)
 
 
-def turns(config: GPTConfig, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (count, D) of rotary positions (Su 2021, 2104.09864), halves alike.
+def speeds(config: GPTConfig, device: torch.device | None = None) -> Float[Tensor, " D/2"]:
+    """The angle by which each pair of a head turns a token: base^(-2 i / D) for pair i.
 
-    Pair i of a head turns by base^(-2 i / D) a token; `stretch` slows the waves that are longer than a
-    context of 8192, as Llama 3.1 does.
+    `stretch` slows the waves that are longer than a context of 8192, as Llama 3.1 does.
     """
     D = config.size
     speed = config.rotary_base ** -(torch.arange(0, D, 2, device=device).float() / D)  # (D / 2,)
@@ -509,7 +508,12 @@ def turns(config: GPTConfig, count: int, device: torch.device) -> tuple[Tensor, 
         rounds = STRETCHED_FROM * speed / (2 * math.pi)  # made within that context
         kept = ((rounds - SLOW) / (FAST - SLOW)).clamp(0, 1)
         speed = speed * (kept + (1 - kept) / config.stretch)
-    angle = torch.arange(count, device=device).float()[:, None] * speed  # (count, D / 2)
+    return speed
+
+
+def turns(config: GPTConfig, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (count, D) of rotary positions (Su 2021, 2104.09864), halves alike."""
+    angle = torch.arange(count, device=device).float()[:, None] * speeds(config, device)  # (count, D / 2)
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos(), angle.sin()
 
