@@ -10,17 +10,18 @@ from sadari.charts.theme import DOWN, FAINT, INK, SEQUENCE, SMALL, SOFT, UP, col
 
 FLOOR = 1e-12  # below this a curve leaves the picture
 DASH = [6, 5]
+TONES = {"small": "#858b96", "rnn": colour("rnn"), "lstm": colour("lstm")}
 GATES = ("forget", "input", "output")
 
 
 def memory(brush: Brush) -> alt.TopLevelMixin:
     """Gradient against lag: this run's line, fresh networks dashed; the adding problem below, if there."""
     facts, lag = brush.view.facts, brush["lag"]
-    shown = [("run", facts["rung"], "this run"), ("rnn", "rnn", "rnn"), ("lstm", "lstm", "lstm")]
-    names = [brush.view.label(label, brush.lang) for _, _, label in shown]
+    shown = ("run", "small", "rnn", "lstm")
+    names = [brush.view.label("this run" if array == "run" else array, brush.lang) for array in shown]
     # a fresh network of the run's own kind has its colour, thinner and dashed
-    tones = [colour(rung) if array == "run" else mixed(colour(rung), 0.75) for array, rung, _ in shown]
-    seen = np.concatenate([brush[array] for array, _, _ in shown])
+    tones = [colour(facts["rung"]) if array == "run" else mixed(TONES[array], 0.8) for array in shown]
+    seen = np.concatenate([brush[array] for array in shown])
     alive = seen[seen >= FLOOR]
     low, high = max(float(alive.min()), FLOOR) / 2, float(alive.max()) * 3
     across = axis_x(brush.label("lag"), domain=[0, max(int(lag[-1]), 1)])
@@ -37,7 +38,7 @@ def memory(brush: Brush) -> alt.TopLevelMixin:
         layers.append(line.mark_rule(color=FAINT, strokeDash=[2, 4], strokeWidth=1.5).encode(up))
         words = line.mark_text(align="right", dx=-4, dy=-8, color=SOFT)
         layers.append(words.encode(up, alt.Text("t:N"), x=alt.value("width")))
-    for (array, _, _), name in zip(shown, names, strict=True):
+    for array, name in zip(shown, names, strict=True):
         curve, own = brush[array], array == "run"
         ends = int(np.argmax(curve < low)) if (curve < low).any() else len(curve)
         data = table(x=lag[:ends], y=curve[:ends], name=[name] * ends)
@@ -58,7 +59,8 @@ def memory(brush: Brush) -> alt.TopLevelMixin:
 def _adding(brush: Brush, width: int) -> alt.LayerChart | alt.FacetChart:
     """The course of the adding problem's error."""
     steps, trivial = brush["adding_steps"], brush.view.facts["adding"]["trivial"]
-    kinds = ("rnn", "lstm")
+    kinds = ("small", "rnn", "lstm")
+    names = [brush.view.label(f"adding_{kind}", brush.lang) for kind in kinds]
     seen = np.concatenate([brush[f"adding_{kind}"] for kind in kinds])
     low, high = max(float(seen.min()) / 2, 1e-6), max(float(seen.max()), trivial) * 2
     across = axis_x(brush.label("adding_steps"))
@@ -69,7 +71,7 @@ def _adding(brush: Brush, width: int) -> alt.LayerChart | alt.FacetChart:
         axis=alt.Axis(**decades(low, high, most=5)),
     )
     line = alt.Chart(table(y=[trivial], t=[brush.view.label("trivial", brush.lang)]))
-    data = table(x=np.tile(steps, len(kinds)), y=np.clip(seen, low, None), name=np.repeat(kinds, len(steps)))
+    data = table(x=np.tile(steps, len(kinds)), y=np.clip(seen, low, None), name=np.repeat(names, len(steps)))
     return alt.layer(
         line.mark_rule(color=FAINT, strokeDash=[2, 4], strokeWidth=1.5).encode(up),
         line.mark_text(align="right", dx=-4, dy=-8, color=SOFT).encode(
@@ -80,7 +82,7 @@ def _adding(brush: Brush, width: int) -> alt.LayerChart | alt.FacetChart:
         .encode(
             across,
             up,
-            legend(brush, kinds, [colour(kind) for kind in kinds], symbolType="stroke"),
+            legend(brush, names, [TONES[kind] for kind in kinds], symbolType="stroke"),
         ),
     ).properties(width=width, height=150)
 

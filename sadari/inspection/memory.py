@@ -7,7 +7,6 @@ Schmidhuber 1997, in the form of Arjovsky et al. 2016, 1511.06464.)
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +24,10 @@ from sadari.tasks import build
 if TYPE_CHECKING:
     from sadari.runs import Run
 
-FRESH = ("rnn", "lstm")  # whose curves at birth stand beside the run's
+FRESH = ("small", "rnn", "lstm")  # whose curves at birth stand beside the run's: see `_born`
 TEXTS_SHOWN = 32  # the longest of the part
+TOGETHER = 4  # examples at once: a model that is recorded may keep large values
 VANISHED = 1e-6  # of what reaches the last step: a gradient that teaches nothing
-KINDS = {"rnn": nn.RNN, "lstm": nn.LSTM}
 TRIVIAL = 1 / 6  # mean squared error of always answering 1: twice the variance of a number from 0 to 1
 
 TEXTS = {
@@ -45,10 +44,10 @@ TEXTS = {
         "않은 같은 너비({width})의 망.",
     ),
     "see": (
-        "{own} Before learning, {rnn} and {lstm}. Where no gradient arrives, no example can teach the "
-        "network to look.{adding}",
-        "{own} 배우기 전에는 {rnn}, {lstm}입니다. 기울기가 닿지 않는 곳은 아무리 많은 예로도 보도록 가르칠 수 "
-        "없습니다.{adding}",
+        "{own} Before learning, {small}; {rnn}; {lstm}. Where no gradient arrives, no example can teach "
+        "the network to look.{adding}",
+        "{own} 배우기 전에는 {small}, {rnn}, {lstm}입니다. 기울기가 닿지 않는 곳은 아무리 많은 예로도 보도록 "
+        "가르칠 수 없습니다.{adding}",
     ),
     "own gone": (
         "This {rung}'s gradient is below a millionth of the last step's from {gone} steps back.",
@@ -61,15 +60,18 @@ TEXTS = {
         "앞의 {least}배입니다.",
     ),
     "gone": (
-        "an {kind}'s falls below a millionth after {gone} steps",
+        "that of {kind} falls below a millionth after {gone} steps",
         "{kind}은 {gone}단계 만에 백만분의 1 아래",
     ),
-    "kept": ("an {kind}'s is {left} after {lag} steps", "{kind}은 {lag}단계 앞에서 {left}배"),
+    "kept": ("that of {kind} is {left} after {lag} steps", "{kind}은 {lag}단계 앞에서 {left}배"),
+    "a small": ("an RNN with small weights", "가중치가 작은 RNN"),
+    "a rnn": ("an RNN whose weights only turn its state", "가중치가 상태를 돌리기만 하는 RNN"),
+    "a lstm": ("an LSTM", "LSTM"),
     "adding": (
         " On the adding problem over {length} steps, where always answering 1 errs by {trivial}, {steps} "
-        "updates bring the LSTM to {lstm} and the RNN to {rnn}.",
+        "updates bring the LSTM to {lstm}, the RNN to {rnn}, and to {small} from small weights.",
         " {length}단계 덧셈 문제에서 늘 1이라고 답하면 오차가 {trivial}인데, {steps}번 갱신 뒤 LSTM은 "
-        "{lstm}, RNN은 {rnn}입니다.",
+        "{lstm}, RNN은 {rnn}, 작은 가중치에서 출발한 RNN은 {small}입니다.",
     ),
     "lag": ("steps back", "몇 단계 앞"),
     "run": ("gradient, the last step's being 1", "기울기 크기 (마지막 단계를 1로)"),
@@ -79,7 +81,9 @@ TEXTS = {
     "adding_steps": ("updates", "갱신 횟수"),
     "adding_lstm": ("error of the adding problem", "덧셈 문제의 오차"),
     "this run": ("this run ({rung})", "이 실행 ({rung})"),
-    "fresh": ("{kind}, untaught", "{kind}, 배우기 전"),
+    "rnn": ("rnn, untaught", "rnn, 배우기 전"),
+    "lstm": ("lstm, untaught", "lstm, 배우기 전"),
+    "small": ("rnn of small weights", "가중치가 작은 rnn"),
     "trivial": ("always answering 1", "늘 1이라고 답할 때"),
     "vanished": ("a millionth", "백만분의 1"),
 }
@@ -88,11 +92,12 @@ TEXTS = {
 def memory(
     run: Run, *, part: Part = "validation", lags: int = 500, adding: int = 0, adding_steps: int = 1600
 ) -> View:
-    """Gradient of the loss in what each earlier step reads: lag (A,), run (A,), rnn (A,), lstm (A,).
+    """Gradient of the loss in what each earlier step reads: lag, run, small, rnn, lstm, each (A,).
 
-    `rnn` and `lstm` are fresh networks of the run's width on the same examples. Lag 0 is the last step that
-    is read, and every curve is 1 there. With `adding` T, both are also taught to add two marked numbers of T:
-    adding_steps (S,), adding_rnn (S,), adding_lstm (S,), their mean squared errors on fresh examples.
+    `rnn` and `lstm` are fresh networks of the run's width on the same examples, `small` an RNN whose weights
+    are drawn as torch draws them, too small to keep a state. Lag 0 is the last step that is read, and every
+    curve is 1 there. With `adding` T, all three are also taught to add two marked numbers of T: adding_steps,
+    adding_small, adding_rnn, adding_lstm (S,), their mean squared errors on fresh examples.
     facts["gone"]: for each curve the first lag below a millionth, or None.
     Raises SadariError when no text is two steps long, or a number is out of range.
     """
@@ -105,9 +110,7 @@ def memory(
     width = int(getattr(run.model.config, "width", 128))  # type: ignore[union-attr, arg-type]
     curves = {"run": reach(run.model, run, examples, targets)}
     for kind in FRESH:
-        settings = {"width": width} | ({} if run.task.name == "language" else {"directions": 1})
-        fresh = build(kind, run.task.name, settings, run.spec.width, run.loss, 0, run.kind)
-        curves[kind] = reach(fresh, run, examples, targets)
+        curves[kind] = reach(_born(run, kind, width), run, examples, targets)
     far = len(curves["run"]) - 1
     gone = {name: _gone(curve) for name, curve in curves.items()}
     facts: dict[str, Any] = {
@@ -121,7 +124,7 @@ def memory(
     added: Any = ""
     if adding:
         seen = {kind: adding_course(adding, kind, adding_steps) for kind in FRESH}
-        arrays["adding_steps"] = seen["rnn"][0]
+        arrays["adding_steps"] = seen["lstm"][0]
         arrays |= {f"adding_{kind}": errors for kind, (_, errors) in seen.items()}
         facts["adding"] = {"length": adding, "trivial": TRIVIAL}
         ends = {kind: float(errors[-1]) for kind, (_, errors) in seen.items()}
@@ -130,9 +133,9 @@ def memory(
     words = {"rung": run.rung, "lag": lowest, "least": float(curves["run"][lowest])}
     own = "own left" if gone["run"] is None else "own gone"
     spoken = {
-        kind: say(TEXTS, "kept", kind=kind.upper(), lag=far, left=float(curves[kind][-1]))
+        kind: say(TEXTS, "kept", kind=TEXTS[f"a {kind}"], lag=far, left=float(curves[kind][-1]))
         if gone[kind] is None
-        else say(TEXTS, "gone", kind=kind.upper(), gone=gone[kind])
+        else say(TEXTS, "gone", kind=TEXTS[f"a {kind}"], gone=gone[kind])
         for kind in FRESH
     }
     examples_said = TEXTS["stretch" if run.task.name == "language" else run.kind]
@@ -146,17 +149,34 @@ def memory(
         {
             "lag": TEXTS["lag"],
             "run": TEXTS["run"],
-            "rnn": say(TEXTS, "fresh", kind="rnn"),
-            "lstm": say(TEXTS, "fresh", kind="lstm"),
+            **{kind: TEXTS[kind] for kind in FRESH},
             "this run": say(TEXTS, "this run", rung=run.rung),
             "vanished": TEXTS["vanished"],
             "trivial": TEXTS["trivial"],
             "adding_steps": TEXTS["adding_steps"],
+            "adding_small": TEXTS["small"],
             "adding_rnn": ("rnn", "rnn"),
             "adding_lstm": ("lstm", "lstm"),
             "error": TEXTS["adding_lstm"],
         },
     )
+
+
+def _born(run: Run, kind: str, width: int) -> nn.Module:
+    """A fresh network of a kind, that reads forwards; "small" is an RNN with torch's own first weights."""
+    settings = {"width": width} | ({} if run.task.name == "language" else {"directions": 1})
+    rung = "lstm" if kind == "lstm" else "rnn"
+    model: Any = build(rung, run.task.name, settings, run.spec.width, run.loss, 0, run.kind)
+    if kind == "small":
+        _shrink(model.rnn)
+    return model
+
+
+def _shrink(rnn: nn.RNN) -> None:
+    """Weights as torch draws them, uniform within 1 / sqrt(C): a state loses nearly half its size a step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        rnn.reset_parameters()
 
 
 def _gone(curve: np.ndarray) -> int | None:
@@ -214,32 +234,25 @@ def _norms(model: nn.Module, run: Run, examples: Tensor, targets: Tensor) -> tup
         run.loss(net(read), targets).sum().backward()
         assert read.grad is not None
         return read.grad.abs(), torch.ones_like(read, dtype=torch.bool)
-    kept: list[Tensor] = []
+    norms = []
+    for some, wanted in zip(examples.split(TOGETHER), targets.split(TOGETHER), strict=True):
+        kept: list[Tensor] = []
 
-    def keep(module: nn.Module, given: Any, output: Tensor) -> Tensor:
-        output.retain_grad()
-        kept.append(output)
-        return output
+        def keep(name: str, value: Tensor, kept: list[Tensor] = kept) -> Tensor:
+            if name == "embedded":  # what every model that reads tokens calls the vectors that it begins with
+                value.retain_grad()
+                kept.append(value)
+            return value
 
-    handle = next(_token_embeddings(model, run.spec.width)).register_forward_hook(keep)
-    try:
         if run.task.name == "language":
-            hidden, _ = net.hidden(examples)
-            losses = nn.functional.cross_entropy(net.head(hidden[:, -1]), targets, reduction="sum")
+            hidden, _ = net.hidden(some, None, keep)
+            losses = nn.functional.cross_entropy(net.head(hidden[:, -1]), wanted, reduction="sum")
         else:
-            losses = run.loss(net(examples), targets).sum()
+            losses = run.loss(net(some, keep), wanted).sum()
         losses.backward()
-    finally:
-        handle.remove()
-    assert kept[0].grad is not None
-    return kept[0].grad.norm(dim=-1), is_real(examples)
-
-
-def _token_embeddings(model: nn.Module, vocabulary: int) -> Iterator[nn.Embedding]:
-    """The model's embeddings of tokens; others are of places or kinds."""
-    for part in model.modules():
-        if isinstance(part, nn.Embedding) and part.num_embeddings >= vocabulary:
-            yield part
+        assert kept[0].grad is not None
+        norms.append(kept[0].grad.norm(dim=-1))
+    return torch.cat(norms), is_real(examples)
 
 
 # ---------------------------------------------------------------------- the adding problem
@@ -250,11 +263,13 @@ class Adder(nn.Module):
 
     def __init__(self, kind: str, width: int) -> None:
         super().__init__()
-        self.config = RNNConfig(width=width, dropout=0.0)
+        self.config = RNNConfig(width=width, directions=1, dropout=0.0)
         self.enter = nn.Linear(2, width)
-        self.core = recurrent.make_core(KINDS[kind], self.config)
+        self.core = recurrent.make_core(nn.LSTM if kind == "lstm" else nn.RNN, self.config)
         self.output = nn.Linear(width, 1)
         recurrent.initialise(self)
+        if kind == "small":
+            _shrink(self.core)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, 2) -> (B,)."""
@@ -281,10 +296,10 @@ def adding_course(
     rate: float = 0.003,
     looks: int = 20,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Teach an "rnn" or "lstm" the adding problem of `length`: steps (S,) and mean squared errors (S,).
+    """Teach an "lstm", an "rnn" or a "small" one to add: steps (S,) and mean squared errors (S,).
 
-    Adam on 64 fresh examples a step, gradients clipped at 1; the errors are those of 1,000 others. Always
-    answering 1 errs by 1/6.
+    The adding problem of `length`; Adam on 64 fresh examples a step, gradients clipped at 1; the errors are
+    those of 1,000 others. Always answering 1 errs by 1/6.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
