@@ -220,9 +220,9 @@ def test_top_k_and_top_p_leave_the_odds_of_those_that_stay() -> None:
 
 
 def test_a_nucleus_larger_than_the_first_look_is_found() -> None:
-    flat = torch.zeros(5_000)
-    found = frequencies(flat, Sampling(temperature=1.0, top_p=0.9), 30_000)
-    assert 4_300 < (found > 0).sum() <= 4_500
+    flat = torch.zeros(2_000)
+    found = frequencies(flat, Sampling(temperature=1.0, top_p=0.9), 9_000)
+    assert 1_700 < (found > 0).sum() <= 1_800
 
 
 def test_penalty_lowers_what_was_written_whatever_its_sign() -> None:
