@@ -147,7 +147,7 @@ def _example(run: Run, part: Part, text: str | None) -> tuple[Tensor, list[str]]
     if not len(tokens):
         raise SadariError("the text has no token, so no gate moves; give another with --text")
     pieces = [spec.tokenizer.token(int(token)) for token in tokens]
-    names = [piece.removeprefix("▁") or piece for piece in pieces]  # a space before it says nothing here
+    names = [piece.replace("▁", " ").strip() or piece for piece in pieces]
     return torch.from_numpy(np.asarray(tokens, np.int64))[None], names
 
 
