@@ -57,8 +57,9 @@ def attend(
 def _fused(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, dropout: float
 ) -> Float[Tensor, "B H T D"]:
-    """Torch's kernel; on a processor in single precision: up to 230 tokens bf16 takes 1.4 to 2.6 times as long,
-    and no less time up to 512.
+    """Torch's kernel; on a processor in single precision.
+
+    There bf16 takes 1.4 to 2.6 times as long up to 230 tokens, and no less time up to 512.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
