@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["SadariError", "climb", "fit", "load"]
+__all__ = ["SadariError", "climb", "embed", "fit", "load"]
 
 _HOMES = {
     "climb": "sadari.climbing",
+    "embed": "sadari.embedding",
     "fit": "sadari.fitting",
     "load": "sadari.runs",
     "SadariError": "sadari.errors",

@@ -17,12 +17,12 @@ ROOT = Path(sadari.__file__).parent
 # (a facade such as `run.look`, or a slow library) is not counted.
 FLOORS = (
     "errors lang budget files describe fonts heap",
-    "ladder losses data",
+    "ladder losses data vectors",
     "layers picture pretrained",
     "models",
     "tasks scoring sentences",
     "optim batches best borrowed checkpoint decode loop probe rates train progress trackers plan runs",
-    "fitting metrics verdict price",
+    "fitting metrics verdict price embedding",
     "inspection charts judge judge_text sizes tune export predict",
     "climbing report",
     "cli",

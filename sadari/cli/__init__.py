@@ -21,6 +21,7 @@ VERBS = {
     "climb": "Train every rung of a ladder on your data and say how far up is worth it.",
     "fit": "Train one rung on your data.",
     "predict": "Use a trained rung on new rows or texts, or let it write on.",
+    "embed": "Learn word vectors from text (word2vec).",
     "look": "Open a trained rung up: curves, regions, weights, calibration and more.",
     "export": "Write a trained rung in a format that other software reads.",
     "rungs": "Show every ladder, and why each rung was invented.",
