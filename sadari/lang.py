@@ -46,7 +46,9 @@ def in_unit(text: str, unit: str) -> str:
     if unit == "row":
         return text
     text = _ROW.sub(lambda match: english + match[1], text)
-    text = _COUNTED.sub(counter, text).replace("개으로", "개로")
+    text = _COUNTED.sub(counter, text)
+    for wrong, right in (("개으로", "개로"), ("개을", "개를"), ("개이 ", "개가 "), ("개은", "개는")):
+        text = text.replace(wrong, right)
     return _HAENG.sub(korean, text).replace("글으로", "글로")
 
 
