@@ -20,6 +20,7 @@ from sadari.data.text_rows import (
     TEXT_NAMES,
     TEXTS,
     Oddities,
+    existing,
     is_jsonl,
     longest_column,
     rows_of,
@@ -87,7 +88,7 @@ def open_corpus(
     if isinstance(source, Sequence) and not isinstance(source, str):
         texts = [clean_text(text) for text in source]
         return _scan("the texts", "", lambda _: _from_rows((text, None) for text in texts), memory)
-    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    path = existing(source)
     if path is not None and path.is_dir():
         return _open_folder(path, text, memory)
     if path is not None and path.is_file() and is_jsonl(path):

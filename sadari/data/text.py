@@ -34,6 +34,7 @@ from sadari.data.text_rows import (
     TEXT_NAMES,
     TEXTS,
     Oddities,
+    existing,
     is_jsonl,
     longest_column,
     rows_of,
@@ -78,13 +79,18 @@ def open_texts(
     Raises SadariError for anything that holds no labelled texts, naming what is wrong and what to do.
     """
     notes: list[Note] = []
-    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    path = existing(source)
     if path is not None and path.is_dir():
         frame, notes = _read_folder(path)
         table = _named(frame, path.name, str(path.resolve()), "text", "label")
     elif path is not None and path.is_file() and is_jsonl(path):
         frame, notes = _read_jsonl(path, text, target)
         table = _named(frame, path.name, str(path.resolve()), *frame.columns[:2])
+    elif path is not None and path.name.lower().removesuffix(".gz").endswith(text_files.SUFFIXES):
+        raise SadariError(
+            f"{path} holds text without labels; put the texts of each class in a folder of its own, or use "
+            f"--task language"
+        )
     else:
         types = {text: pl.String()} if text else None
         table = source if isinstance(source, Table) else open_table(source, memory=memory, types=types)

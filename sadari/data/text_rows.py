@@ -80,7 +80,7 @@ TEXT_NAMES = (
     "문장",
     "리뷰",
 )
-JSONL = (".jsonl", ".ndjson")
+JSONL = (".jsonl", ".ndjson", ".json")
 SAMPLE = 10_000
 """Rows that are looked at to tell which column is text."""
 
@@ -127,6 +127,17 @@ class Oddities:
             for key, count, more in counts
             if count
         ]
+
+
+def existing(source: object) -> Path | None:
+    """The file or folder that a source names; None for a built-in's name, a frame, or no path at all."""
+    if not isinstance(source, str | Path):
+        return None
+    try:
+        path = Path(source).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a NUL: `open_table` says which
+        return None
 
 
 def is_jsonl(path: Path) -> bool:

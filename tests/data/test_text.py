@@ -318,6 +318,21 @@ def test_a_group_is_kept_and_said() -> None:
     assert table.frame.collect().columns == ["text", "label", "group"] and kinds(table.notes) == ["group"]
 
 
+def test_names_that_are_no_path_and_texts_without_labels_are_refused() -> None:
+    for opened in (open_texts, open_corpus):
+        for name in ("x" * 5000, "~nobody-here/a.txt", "http://example.org/a.txt"):
+            with pytest.raises(
+                SadariError, match=r"check the path|home folder that is not there|is an address"
+            ):
+                opened(name)
+    with pytest.raises(
+        SadariError, match=r"a.md holds text without labels; put the texts of each class in a folder"
+    ):
+        open_texts(write("a.md", "text"))
+    with pytest.raises(SadariError, match=r"2 of 2 lines are no JSON objects .* write one object a line"):
+        open_texts(write("a.json", '[{"text": "a", "label": "b"},\n {"text": "a", "label": "b"}]'))
+
+
 def test_language_data_is_no_labelled_text() -> None:
     with pytest.raises(SadariError, match="toy-grammar has no labels to classify by; use --task language"):
         open_texts("toy-grammar")
