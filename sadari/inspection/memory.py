@@ -54,8 +54,8 @@ TEXTS = {
         "이 {rung}의 기울기는 {gone}단계 앞에서부터 마지막 단계의 백만분의 1 아래입니다.",
     ),
     "own left": (
-        "This {rung}'s gradient is never below a millionth of the last step's: it is least {lag} steps back, "
-        "at {least}.",
+        "This {rung}'s gradient is never below a millionth of the last step's: of all steps before, the one "
+        "{lag} steps back gets least, {least} times as much.",
         "이 {rung}의 기울기는 마지막 단계의 백만분의 1 아래로 내려가지 않습니다. 가장 작은 곳은 {lag}단계 "
         "앞의 {least}배입니다.",
     ),
@@ -113,10 +113,11 @@ def memory(
         curves[kind] = reach(_born(run, kind, width), run, examples, targets)
     far = len(curves["run"]) - 1
     gone = {name: _gone(curve) for name, curve in curves.items()}
+    lowest = 1 + int(curves["run"][1:].argmin())
     facts: dict[str, Any] = {
         "rung": run.rung,
         "gone": gone,
-        "lowest": int(curves["run"].argmin()),
+        "lowest": lowest,
         "vanished": VANISHED,
         "width": width,
     }
@@ -129,7 +130,6 @@ def memory(
         facts["adding"] = {"length": adding, "trivial": TRIVIAL}
         ends = {kind: float(errors[-1]) for kind, (_, errors) in seen.items()}
         added = say(TEXTS, "adding", length=adding, trivial=TRIVIAL, steps=adding_steps, **ends)
-    lowest = int(curves["run"].argmin())
     words = {"rung": run.rung, "lag": lowest, "least": float(curves["run"][lowest])}
     own = "own left" if gone["run"] is None else "own gone"
     spoken = {

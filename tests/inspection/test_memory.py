@@ -36,7 +36,7 @@ def test_shows_how_much_gradient_reaches_each_earlier_token(rung: str, tmp_path:
     lag, curve = view.arrays["lag"], view.arrays["run"]
     assert lag[0] == 0 and len(lag) == len(curve) == len(view.arrays["rnn"]) == len(view.arrays["small"]) > 5
     assert curve[0] == pytest.approx(1) and (curve > 0).all()
-    assert view.facts["rung"] == rung and curve[view.facts["lowest"]] == curve.min()
+    assert view.facts["rung"] == rung and curve[view.facts["lowest"]] == curve[1:].min()
     for lang in ("en", "ko"):
         assert draw(view, lang) is not None and rung in view.say("title", lang)
     assert "Before learning, that of an RNN with small weights" in view.see[0]
