@@ -63,6 +63,7 @@ TEXTS = {
         "{name} is no rung: it stands outside the ladder to keep it honest.",
         "{name}: 단이 아니라 사다리 바깥에서 견주는 모델입니다.",
     ),
+    "writes": ("{rung} goes on: ", "{rung} 단이 이어 쓴 글: "),
     "report": ("report: {path}", "보고서: {path}"),
 }
 
@@ -233,7 +234,11 @@ def show(done: Climb, lang: Lang) -> None:
     out.print()
     headline, reason = done.verdict["headlines"][lang], done.verdict["reasons"][lang]
     out.print(Text.assemble((f"{headline}. ", "bold green"), reason))
-    if content["sizes"]:
+    if samples := content.get("samples"):
+        written = samples["written"][content["verdict"]["rung"]]
+        line = Text.assemble((samples["prompt"], "bold"), written)
+        out.print(Text.assemble((pick(TEXTS, "writes", lang, rung=content["verdict"]["rung"]), "dim"), line))
+    if content["sizes"] and content["sizes"]["answer"]:
         out.print(content["sizes"]["answer"]["reasons"][lang], markup=False)
     out.print(pick(TEXTS, "report", lang, path=done.report), markup=False)
 

@@ -18,8 +18,11 @@ def export(
     /,
     *,
     to: Annotated[
-        Literal["onnx", "safetensors"],
-        Parameter(help="onnx takes raw columns, preprocessing included; safetensors holds the bare weights."),
+        Literal["onnx", "safetensors", "arpa"],
+        Parameter(
+            help="onnx takes raw columns, preprocessing included, or tokens; safetensors holds the bare "
+            "weights; arpa is a table of n-grams."
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None, Parameter(help="File or folder to write; else into the run's folder.")

@@ -27,7 +27,7 @@ HELP = {
     "of": "The class whose probability is drawn",
     "part": "The rows to look at; leave test alone until you have chosen",
     "bins": "Groups of probabilities",
-    "top": "How many features, the heaviest first",
+    "top": "How many features or words, the heaviest or nearest first",
     "between": "Two rows, by number from 1, to draw a line through instead of along a feature",
     "depths": "Numbers of hidden layers to compare, with commas between",
     "width": "Units of each hidden layer",
@@ -41,6 +41,9 @@ HELP = {
     "text": "The text to look at, instead of one of the data",
     "layer": "A layer, from 1: of attention, to show one head large, or of an LSTM, whose gates are shown",
     "head": "A head of that layer, from 1",
+    "word": "The word whose neighbours are shown",
+    "analogy": "Three words a:b:c, to ask what is to c as b is to a",
+    "pairs": "Related words a:b to show instead of those known, with commas between",
 }
 TEXTS = {
     "run": (

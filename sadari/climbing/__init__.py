@@ -25,7 +25,7 @@ from sadari import files
 from sadari.budget import Budget
 from sadari.climbing.ascent import Order, Stages, fit_all, fit_judge
 from sadari.climbing.folder import CLIMB, SETTINGS, command, only_one, open_folder
-from sadari.climbing.scores import Scores, describe, notes_on
+from sadari.climbing.scores import Scores, describe, notes_on, samples
 from sadari.data.prepare import Prepared, prepare
 from sadari.errors import SadariError
 from sadari.fitting import VERSIONS, plain_reading, suits
@@ -212,6 +212,7 @@ def climb(
             "rungs": scores.entries(verdict, judged),
             "verdict": verdict.to_json(lang or default_lang()),
             "sizes": sizes,
+            "samples": samples(prepared, fitted, seed) if prepared.task == "language" else None,
             "notes": [note.to_json() for note in notes_on(prepared, measure)],
             "settings": {**settings, "jobs": jobs, "worth": worth, "metric": measure.name},
             "command": command(settings, worth, measure),

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from sadari.climbing.ascent import Fitted
 from sadari.climbing.folder import kept
 from sadari.data.prepare import Prepared
+from sadari.data.spec_text import LanguageSpec
+from sadari.data.tokens import Stream
+from sadari.decode import Sampling, generate
 from sadari.judge import Judged
 from sadari.ladder import ladder_for
 from sadari.lang import Lang, Note
@@ -24,6 +27,7 @@ from sadari.sizes import Curve, answer, learn_parts
 from sadari.verdict import Candidate, Verdict, decide, rule
 
 SIZES = "sizes"
+BEGINNING = 16  # tokens of a test document that every language rung is asked to continue
 
 
 class Scores:
@@ -183,6 +187,25 @@ def _of_texts(prepared: Prepared) -> dict[str, Any]:
         about["text"] = spec.text
         about["length"] = spec.length
     return about
+
+
+def samples(prepared: Prepared, fitted: Sequence[Fitted], seed: int) -> dict[str, Any]:
+    """The beginning of a test document, how it goes on, and how each rung continues it."""
+    spec, test = cast(LanguageSpec, prepared.spec), cast(Stream, prepared.test)
+    longest = int(np.argmax(np.minimum(np.diff(test.starts), 4 * BEGINNING)))  # one that is long enough
+    tokens = test.tokens[test.starts[longest] : test.starts[longest + 1] - 1]
+    beginning, rest = tokens[:BEGINNING], tokens[BEGINNING : 4 * BEGINNING]
+    sampling = Sampling(max_tokens=3 * BEGINNING, seed=seed)
+    prompt = [spec.tokenizer.end, *beginning.tolist()]
+    written = {}
+    for each in fitted:
+        model: Any = each.run.model
+        written[each.run.rung] = generate(model, spec.tokenizer, [prompt], sampling)[0]
+    return {
+        "prompt": spec.tokenizer.decode(beginning),
+        "truth": spec.tokenizer.decode(rest),
+        "written": written,
+    }
 
 
 def describe(prepared: Prepared, metric: Metric, worth: float | None) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from sadari.errors import SadariError
+from sadari.lang import in_unit
 
 if TYPE_CHECKING:
     from sadari.inspection.view import View
@@ -57,6 +58,8 @@ def _view(
 
 BOTH = ("regress", "classify")
 EVERY = (*REGRESS, *CLASSIFY, *NETWORKS)
+READERS = ("one-hot", "embedding", "rnn", "lstm", "attention", "transformer", "probe", "fine-tune")
+ANY = ("table", "series", "text")
 
 VIEWS: dict[str, ViewInfo] = dict(
     (
@@ -72,14 +75,16 @@ VIEWS: dict[str, ViewInfo] = dict(
             "남은 오차: 목표에서 예측을 뺀 값, 그리고 가장 크게 빗나간 행",
         ),
         _view(
-            "calibration", ("classify",), (*CLASSIFY, *NETWORKS),
+            "calibration", ("classify",), (*CLASSIFY, *NETWORKS, *READERS),
             "whether 80% means 80 %: probability said against share that came true",
             "80%라고 말하면 정말 80%인가: 말한 확률과 실제 비율",
+            kinds=ANY,
         ),
         _view(
-            "confusion", ("classify",), (*CLASSIFY, *NETWORKS),
+            "confusion", ("classify",), (*CLASSIFY, *NETWORKS, *READERS),
             "which class is taken for which",
             "어느 클래스를 어느 클래스로 잘못 보는가",
+            kinds=ANY,
         ),
         _view(
             "boundary", ("classify",), (*CLASSIFY, *NETWORKS),
@@ -134,6 +139,12 @@ VIEWS: dict[str, ViewInfo] = dict(
             "LSTM의 유닛 하나가 토큰마다 무엇을 잊고 쓰고 보이는가",
             kinds=("text", "series"),
         ),
+        _view(
+            "words", ("classify", "language"), ("embedding", "rnn", "lstm", "attention", "transformer"),
+            "which words are near each other, where one-hot has all equally far",
+            "어느 낱말이 서로 가까운가, 원-핫에서는 모두 똑같이 멀다",
+            kinds=("text",),
+        ),
     )
 )  # fmt: skip
 
@@ -186,4 +197,11 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
         if name not in known:
             flags = ", ".join("--" + option.replace("_", "-") for option in known) or "none"
             raise SadariError(f"view {view!r} has no option --{name.replace('_', '-')}; its options: {flags}")
-    return function(several if info.many else several[0], **options)
+    seen = function(several if info.many else several[0], **options)
+    if several[0].kind == "text" and "table" in info.kinds:  # a view for all data, which speaks of rows
+        seen = replace(seen, **{part: _of_texts(getattr(seen, part)) for part in ("title", "caption", "see")})
+    return seen
+
+
+def _of_texts(said: tuple[str, str]) -> tuple[str, str]:
+    return in_unit(said[0], "text"), in_unit(said[1], "text")

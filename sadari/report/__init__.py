@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sadari import files
 from sadari.lang import Lang
 from sadari.report.figures import price_picture, sizes_picture
-from sadari.report.html import figure, section, tag
+from sadari.report.html import facts, figure, section, tag
 from sadari.report.ladder import ladder
 from sadari.report.method import method, notes
 from sadari.report.style import CSS
@@ -48,6 +48,7 @@ def page(content: Mapping[str, Any], lang: Lang, looks: Sequence[str] = ()) -> s
         scores(content, words),
         prices(content, words),
         _pictures(content, words),
+        _samples(content, words),
         section(words("looks"), tag("div", *looks, cls="pictures")) if looks else "",
         notes(content, words),
         method(content, words),
@@ -72,6 +73,17 @@ def _opening(content: Mapping[str, Any], words: Words) -> str:
         tag("h1", words.either(verdict["headlines"])),
         tag("p", words.either(verdict["reasons"]), cls="lead"),
     )
+
+
+def _samples(content: Mapping[str, Any], words: Words) -> str:
+    """How each rung of a language goes on from the same beginning; empty for other tasks."""
+    samples = content.get("samples")
+    if not samples:
+        return ""
+    beginning = tag("b", escape(samples["prompt"]))
+    told = {words("truth"): beginning + escape(samples["truth"])}
+    told |= {escape(rung): beginning + escape(text) for rung, text in samples["written"].items()}
+    return section(words("samples"), tag("p", words("samples lead"), cls="under"), facts(told))
 
 
 def _pictures(content: Mapping[str, Any], words: Words) -> str:

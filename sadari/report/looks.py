@@ -14,17 +14,24 @@ from sadari.lang import Lang
 from sadari.report.html import figure, tag
 from sadari.runs import Run
 
-CHOSEN = {"regress": ("residuals", "weights"), "classify": ("calibration", "confusion", "weights")}
+CHOSEN = {
+    "table": {"regress": ("residuals", "weights"), "classify": ("calibration", "confusion", "weights")},
+    "series": {"regress": ("residuals", "memory"), "classify": ("calibration", "confusion", "memory")},
+    "text": {
+        "classify": ("confusion", "words", "attention", "gates"),
+        "language": ("words", "attention", "gates"),
+    },
+}
 
 
 def looks(runs: Sequence[Run], answer: str, lang: Lang) -> list[str]:
-    """All rungs along one feature, then inside the answer; on the ground, which has no inside, the rung above
-    it.
+    """All rungs along one feature of a table, then inside the answer; on the ground, which has no inside, the
+    rung above it.
     """
     chosen = next(run for run in runs if run.rung == answer)
     inside = chosen if chosen is not runs[0] or len(runs) == 1 else runs[1]
-    wanted: list[tuple[str, Sequence[Run]]] = [("curve", runs)]
-    wanted += [(view, [inside]) for view in CHOSEN[chosen.task.name]]
+    wanted: list[tuple[str, Sequence[Run]]] = [("curve", runs)] if chosen.kind == "table" else []
+    wanted += [(view, [inside]) for view in CHOSEN[chosen.kind][chosen.task.name]]
     return [drawn for view, of in wanted if (drawn := _drawn(view, of, lang))]
 
 

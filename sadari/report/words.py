@@ -102,6 +102,12 @@ TEXTS = {
         "훈련 행의 1/8, 1/4, 1/2, 전부로 배운 뒤 시험 행의 {metric}과 95% 구간입니다.",
     ),
     "point": ("{name} {x}: {y}", "{name} {x}: {y}"),
+    "samples": ("What each rung writes", "단마다 쓰는 글"),
+    "samples lead": (
+        "The beginning of a test document, and how each goes on, drawn with the same seed.",
+        "시험 글의 첫머리와, 같은 시드로 뽑아 이어 쓴 글입니다.",
+    ),
+    "truth": ("how it goes on", "실제 글"),
     "looks": ("A look inside", "안을 들여다보면"),
     "data": ("The data", "데이터"),
     "no notes": ("Nothing stood out.", "눈에 띄는 것이 없었습니다."),
