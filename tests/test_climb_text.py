@@ -1,4 +1,4 @@
-"""Whole climbs of texts, of a language and of a series: scores, prices, the judge, the report, a second try."""
+"""Whole climbs of texts, of a language and of a series: scores, prices, the judge, the report."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def climbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Climb
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "cached", lambda name: folder)
         out = tmp_path_factory.mktemp("climbs")
-        yield {
-            name: climb(**wanted, starts=1, lang="ko", out=out / name) for name, wanted in CLIMBS.items()
-        }
+        yield {name: climb(**wanted, starts=1, lang="ko", out=out / name) for name, wanted in CLIMBS.items()}
 
 
 def _each_rung() -> list[Any]:

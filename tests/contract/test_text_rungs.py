@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 import torch
 
-from sadari.data.prepare import prepare
 from sadari.fitting import fit, tensors
 from sadari.ladder import LADDERS, Ladder, Rung
 from sadari.losses import make_loss
@@ -272,9 +271,8 @@ def test_fits_and_answers_from_its_folder_alone(
     assert again.predict(rows).height == len(prepared.split.test)
     if rung.name in PRETRAINED or rung.name == "prior":
         return
-    ground = fit(
-        ladder.rungs[0].name, prepared.table.source, out=tmp_path / "ground", kind=ladder.kind, task=ladder.task
-    )
+    source, lowest = prepared.table.source, ladder.rungs[0].name
+    ground = fit(lowest, source, out=tmp_path / "ground", kind=ladder.kind, task=ladder.task)
     test = tensors(prepared.test)
     losses = [one.task.evaluate(one.model, test).item() for one in (ground, again)]
     assert losses[1] < 0.9 * losses[0], "it learnt nothing that the ground does not know"
