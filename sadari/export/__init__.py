@@ -1,4 +1,4 @@
-"""Ship a run in formats that need nothing of ours: ONNX, preprocessing inside, or one safetensors file."""
+"""Ship a run in formats that need nothing of ours: ONNX, one safetensors file, or ARPA for n-grams."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 
+from sadari.data.spec import TableSpec
+from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.errors import SadariError
+from sadari.export.arpa import arpa
 from sadari.files import write_atomic
+from sadari.models.n_gram import NGram
 from sadari.runs import Run
 
 if TYPE_CHECKING:
     import onnx
 
-FORMATS = {"onnx": "model.onnx", "safetensors": "model.safetensors"}
+FORMATS = {"onnx": "model.onnx", "safetensors": "model.safetensors", "arpa": "model.arpa"}
 
 
 def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
     """Write the run as `to` and return the file; `path` is a file or a folder, by default the run's own.
 
-    onnx         raw columns in, predictions out, preprocessing included; its doc string says how to use it
-    safetensors  the weights under the model's own names, with config and spec as JSON in the file's metadata
+    onnx         raw columns in, predictions out, preprocessing included; of texts, tokens in, and the
+                 tokenizer is in the file's metadata; its doc string says how to use it
+    safetensors  the weights under the model's own names, with config, spec and tokenizer as JSON in the
+                 file's metadata
+    arpa         the table of n-grams that speech and translation programs read
     Raises SadariError for an unknown format, a missing package, or a file that cannot be written.
     """
     if to not in FORMATS:
@@ -30,26 +37,41 @@ def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
     path = Path(path) if path is not None else run.path
     if path.is_dir() or not path.suffix:
         path = path / FORMATS[to]
-    content = onnx_model(run).SerializeToString() if to == "onnx" else _safetensors(run)
-    write_atomic(path, content)
+    writers = {"onnx": lambda run: onnx_model(run).SerializeToString(), "arpa": arpa}
+    write_atomic(path, writers.get(to, _safetensors)(run))
     return path
 
 
 def onnx_model(run: Run) -> onnx.ModelProto:
-    """The run as a checked ONNX model. Raises SadariError when the package `onnx` is not installed."""
+    """The run as a checked ONNX model.
+
+    Raises SadariError when the package `onnx` is not installed, or when the run is a table of n-grams.
+    """
+    if isinstance(run.model, NGram):
+        raise SadariError(
+            "an n-gram is a table, which ONNX has no form for; use --to arpa or --to safetensors"
+        )
     try:
         import onnx
     except ImportError as error:
         raise SadariError(
             "the export needs the package onnx; install it with: pip install 'sadari[onnx]'"
         ) from error
-    from sadari.export import network, preprocess
+    from sadari.export import network, preprocess, text
     from sadari.export.graph import Graph
 
-    graph = Graph()
-    features = preprocess.encode(graph, run.spec)
-    output = network.convert(graph, run.model, run.loss, features)
-    outputs = preprocess.decode(graph, run.spec, output)
+    graph, spec = Graph(), run.spec
+    if isinstance(spec, TableSpec):
+        features = preprocess.encode(graph, spec)
+    else:
+        features = graph.input("tokens", "int64", ["N", "T"])
+    if isinstance(spec, LanguageSpec):
+        logits = text.LANGUAGES[type(run.model)](graph, run.model, features)
+        name = graph.output("logits", logits, "float", ["N", "T", spec.width])
+        outputs = {name: f"float [N, T, {spec.width}], the logits of the token after each"}
+    else:
+        output = network.convert(graph, run.model, run.loss, features)
+        outputs = preprocess.decode(graph, spec, output)
     model = graph.model(f"sadari {run.rung}", explain(run, outputs))
     facts = {
         "rung": run.rung,
@@ -58,6 +80,7 @@ def onnx_model(run: Run) -> onnx.ModelProto:
         "classes": run.spec.classes,
         "data": {key: run.config["data"][key] for key in ("name", "fingerprint", "rows")},
         "versions": run.config["versions"],
+        **_tokenizer(run),
     }
     onnx.helper.set_model_props(model, {key: _text(value) for key, value in facts.items()})
     onnx.checker.check_model(model, full_check=True)
@@ -66,15 +89,13 @@ def onnx_model(run: Run) -> onnx.ModelProto:
 
 def explain(run: Run, outputs: dict[str, str]) -> str:
     """How to use the exported file, in plain words: it is all that a reader who finds the file has."""
-    from sadari.export.preprocess import INPUTS
-
     spec = run.spec
+    what = spec.target or "the next token"
     lines = [
-        f"Predicts {spec.target} with a Sadari run: rung {run.rung}, task {run.config['task']}, trained on "
+        f"Predicts {what} with a Sadari run: rung {run.rung}, task {run.config['task']}, trained on "
         f"{run.config['data']['name']}.",
         "",
-        "Inputs, one a raw column, each of shape [N, 1]; nothing is to be scaled or encoded first:",
-        *(f"- {column.name}: {INPUTS[column.kind]}" for column in spec.columns),
+        *(_table_inputs(spec) if isinstance(spec, TableSpec) else _text_inputs(run)),
         "",
         "Outputs:",
         *(f"- {name}: {words}" for name, words in outputs.items()),
@@ -84,10 +105,57 @@ def explain(run: Run, outputs: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def _table_inputs(spec: TableSpec) -> list[str]:
+    from sadari.export.preprocess import INPUTS
+
+    return [
+        "Inputs, one a raw column, each of shape [N, 1]; nothing is to be scaled or encoded first:",
+        *(f"- {column.name}: {INPUTS[column.kind]}" for column in spec.columns),
+    ]
+
+
+def _text_inputs(run: Run) -> list[str]:
+    """How texts become tokens, with the library `tokenizers` alone."""
+    spec: TextSpec | LanguageSpec = run.spec
+    tokenizer = spec.tokenizer
+    special = isinstance(spec, TextSpec) and tokenizer.kind == "given"
+    lines = [
+        "Input: tokens, int64 [N, T], one text a row, shorter ones filled up with -1 at the right.",
+        "The tokenizer is in this file's metadata under `tokenizer`, the content of a tokenizer.json:",
+        "",
+        "    import onnxruntime, tokenizers",
+        "    session = onnxruntime.InferenceSession(FILE)",
+        '    held = session.get_modelmeta().custom_metadata_map["tokenizer"]',
+        "    tokenizer = tokenizers.Tokenizer.from_str(held)",
+        f"    tokens = tokenizer.encode(TEXT, add_special_tokens={special}).ids",
+        "",
+    ]
+    if isinstance(spec, TextSpec):
+        last = ", of which the last stays the last" if special else ""
+        lines.append(f"Of each text the first {spec.length} tokens are read{last}.")
+    else:
+        lines.append(f"Put token {tokenizer.end}, the end of a text, before what is to be continued.")
+        if getattr(run.model, "positions", None) is not None:
+            lines.append(f"T is at most {run.model.context}, the places that were learned.")
+    names = (("unknown", tokenizer.unknown), ("start", tokenizer.start), ("end", tokenizer.end))
+    lines.append("Special tokens: " + ", ".join(f"{name} {id}" for name, id in names if id is not None) + ".")
+    return lines
+
+
+def _tokenizer(run: Run) -> dict[str, str]:
+    """The tokenizer of a run of texts, for a file's metadata."""
+    return {} if isinstance(run.spec, TableSpec) else {"tokenizer": run.spec.tokenizer.to_json()}
+
+
 def _safetensors(run: Run) -> bytes:
     """Weights, and what is needed to understand them, in one file that cannot run code."""
     weights = {name: tensor.detach().contiguous() for name, tensor in run.model.state_dict().items()}
-    about = {"format": "pt", "config": _text(run.config), "spec": _text(run.spec.to_json())}
+    about = {
+        "format": "pt",
+        "config": _text(run.config),
+        "spec": _text(run.spec.to_json()),
+        **_tokenizer(run),
+    }
     return safetensors.torch.save(weights, about)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
 # Opset 18 of February 2023 and the file format of that time: runtimes of the last years read both.
 _OPSETS = (("", 18), ("ai.onnx.ml", 3))
@@ -15,6 +16,7 @@ _FORMAT = 8
 _TYPES = {
     "double": TensorProto.DOUBLE,
     "float": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "string": TensorProto.STRING,
 }
@@ -28,10 +30,11 @@ class Graph:
         self.constants: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
+        self._weights: dict[int, tuple[Tensor, str]] = {}  # by identity, so that a shared one is kept once
 
-    def input(self, name: str, kind: str) -> str:
-        """A raw column, of shape [N, 1]."""
-        self.inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], ["N", 1]))
+    def input(self, name: str, kind: str, shape: Sequence[str | int] = ("N", 1)) -> str:
+        """A raw column, of shape [N, 1], or what else goes in."""
+        self.inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], shape))
         return name
 
     def output(self, name: str, value: str, kind: str, shape: Sequence[str | int]) -> str:
@@ -46,16 +49,32 @@ class Graph:
         """A tensor that is part of the file; strings become a tensor of strings."""
         name = f"/constant.{len(self.constants)}"
         if isinstance(value, np.ndarray):
-            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         else:
             self.constants.append(numpy_helper.from_array(np.array(value, object), name))
         return name
+
+    def weight(self, value: Tensor) -> str:
+        """A parameter of the model. Given twice, it is in the file once."""
+        if id(value) not in self._weights:
+            self._weights[id(value)] = value, self.constant(value.detach().numpy())
+        return self._weights[id(value)][1]
+
+    def either(self, value: Any, kind: type = np.float32) -> str:
+        """A value of the graph as it is, or a plain number or list of numbers as a constant."""
+        return value if isinstance(value, str) else self.constant(np.array(value, kind))
 
     def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """One node with one output; returns the output's name."""
         name = f"/{op}.{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], domain=domain, **attributes))
         return name
+
+    def add_several(self, op: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """One node with several outputs; returns their names. An input that is left out is called ""."""
+        names = [f"/{op}.{len(self.nodes)}.{number}" for number in range(outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        return names
 
     def cast(self, value: str, kind: str) -> str:
         return self.add("Cast", value, to=_TYPES[kind])

@@ -1,7 +1,8 @@
 """A network and its loss's prediction as ONNX nodes: traced by torch.fx, each operation found in one table.
 
 torch.onnx would do it too, but needs a package more, takes seconds and prints warnings; what the rungs of a
-table are made of fits on this page. An operation that is not in the table is an error, never a guess.
+table are made of fits on this page, and the models of texts and series are translated whole, in `text`. An
+operation that is not in the table is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from sadari.errors import SadariError
+from sadari.export import text
 from sadari.export.graph import Graph
 from sadari.losses import Loss
 from sadari.models.mean import Mean
@@ -40,7 +42,8 @@ class _Tracer(fx.Tracer):
 
 
 def convert(graph: Graph, model: nn.Module, loss: Loss, features: str) -> str:
-    """Add the nodes that turn `features` (N, C) into predictions; returns them, float (N,) or (N, classes).
+    """Add the nodes that turn `features` (N, C), or tokens (N, T), into predictions; returns them, float (N,)
+    or (N, classes).
 
     Raises SadariError for a model with an operation that has no translation.
     """
@@ -84,11 +87,6 @@ def _tensor(graph: Graph, value: Tensor) -> str:
     return graph.constant(value.detach().numpy())
 
 
-def _either(graph: Graph, value: Any) -> str:
-    """A value of the graph, or a plain number as a constant."""
-    return value if isinstance(value, str) else graph.constant(np.array(value, np.float32))
-
-
 def _linear(graph: Graph, layer: nn.Linear, x: str) -> str:
     bias = [] if layer.bias is None else [_tensor(graph, layer.bias)]
     return graph.add("Gemm", x, _tensor(graph, layer.weight), *bias, transB=1)
@@ -102,15 +100,12 @@ def _constant(graph: Graph, model: Mean | Prior, x: str) -> str:
 
 
 def _gelu(graph: Graph, layer: nn.GELU, x: str) -> str:
-    """x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2; ONNX has it as an operator only from opset 20 on."""
+    """In its exact form."""
     if layer.approximate != "none":
         raise SadariError(
             f"gelu in its {layer.approximate} form has no translation to ONNX yet; use the exact one"
         )
-    half = graph.add("Erf", graph.add("Mul", x, _either(graph, 0.5**0.5)))
-    return graph.add(
-        "Mul", graph.add("Mul", x, _either(graph, 0.5)), graph.add("Add", half, _either(graph, 1.0))
-    )
+    return text.gelu(graph, x)
 
 
 def _select(graph: Graph, x: str, index: Any) -> str:
@@ -125,7 +120,7 @@ def _one(op: str) -> Callable[..., str]:
 
 
 def _two(op: str) -> Callable[..., str]:
-    return lambda graph, x, y: graph.add(op, _either(graph, x), _either(graph, y))
+    return lambda graph, x, y: graph.add(op, graph.either(x), graph.either(y))
 
 
 def _of(op: str) -> Callable[..., str]:
@@ -144,6 +139,7 @@ MODULES: dict[type[nn.Module], Callable[..., str]] = {
     Mean: _constant,
     Prior: _constant,
     nn.Dropout: lambda graph, layer, x: x,  # in use, nothing is dropped
+    **text.CLASSIFIERS,
 }
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -152,7 +148,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((operator.mul, torch.mul, "mul"), _two("Mul")),
     **dict.fromkeys((operator.neg, torch.neg, "neg"), _one("Neg")),
     **dict.fromkeys((torch.exp, "exp"), _one("Exp")),
-    "clamp": lambda graph, x, max: graph.add("Min", x, _either(graph, max)),
+    "clamp": lambda graph, x, max: graph.add("Min", x, graph.either(max)),
     **dict.fromkeys((torch.sigmoid, "sigmoid"), _one("Sigmoid")),
     **dict.fromkeys((torch.softmax, "softmax"), lambda graph, x, dim: graph.add("Softmax", x, axis=dim)),
     torch.cat: lambda graph, values, dim=0: graph.add("Concat", *values, axis=dim),
