@@ -28,7 +28,8 @@ TEXTS = torch.tensor([[3, 7, 9, 2, 11], [4, 8, 1, PAD, PAD], [5, PAD, PAD, PAD, 
 
 def build(inputs: int = 50, outputs: int = 3, **settings: Any) -> Transformer:
     torch.manual_seed(0)
-    return Transformer(TransformerConfig(**{"width": 16, "heads": 4, **settings}), inputs, outputs).eval()
+    sizes = {"width": 16, "heads": 4, "layers": 2, **settings}
+    return Transformer(TransformerConfig(**sizes), inputs, outputs).eval()
 
 
 def randomise(module: nn.Module) -> None:
@@ -224,7 +225,7 @@ def test_what_the_layers_add_does_not_grow_with_their_number() -> None:
     ("settings", "message"),
     [
         ({"width": 30}, "width 30 is not divisible by 4 heads; use heads=3"),
-        ({"layers": 0}, "layers 0: a transformer needs at least 1 layer; use layers=2"),
+        ({"layers": 0}, "layers 0: a transformer needs at least 1 layer; use layers=1"),
         ({"inner": -1}, "inner -1: a dense layer has at least 1 unit; use inner=0 for 4 widths"),
         ({"dropout": 1.0}, r"dropout 1.0: the share dropped lies in \[0, 1\); use dropout=0.1"),
         ({"longest": 0}, "longest 0: positions reach over at least 1 token; use longest=512"),
@@ -247,8 +248,9 @@ def test_texts_longer_than_learned_positions_are_refused() -> None:
 def test_macs_are_those_of_its_matrices() -> None:
     """A text of 5 tokens, width 16, inner 64, 2 layers: by hand."""
     layer = 5 * (4 * 16 * 16 + 2 * 16 * 64) + 2 * 5 * 5 * 16
-    assert Transformer.macs(TransformerConfig(width=16), 50, 3, length=5) == 2 * layer + 16 * 3
-    assert Transformer.macs(TransformerConfig(width=16, pooling="cls"), 50, 3, length=4) == 2 * layer + 16 * 3
+    assert Transformer.macs(TransformerConfig(width=16, layers=2), 50, 3, length=5) == 2 * layer + 16 * 3
+    cls = TransformerConfig(width=16, layers=2, pooling="cls")
+    assert Transformer.macs(cls, 50, 3, length=4) == 2 * layer + 16 * 3
 
 
 def test_without_positions_the_order_of_words_is_invisible() -> None:
