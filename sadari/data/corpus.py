@@ -161,7 +161,7 @@ def _from_plain(file: text_files.TextFile, notes: Oddities) -> Iterator[tuple[st
     notes.add(file)
     longest = int(np.clip(file.size // _STRETCHES, _SHORTEST_CUT, _LONGEST_CUT))
     for text, goes_on in text_files.documents(file, longest):
-        yield clean_text(text), file.digest, goes_on
+        yield text, file.digest, goes_on
 
 
 def _from_rows(rows: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str | None, bytes | None, bool]]:

@@ -107,9 +107,9 @@ def lines(file: TextFile) -> Iterator[str]:
         cut = text.rfind("\n") + 1 or text.rfind(" ") + 1
         if not cut and len(text) > _LONGEST_WORD:
             cut = len(text)
-        yield unicodedata.normalize("NFC", text[:cut])
+        yield _composed(text[:cut])
         rest = text[cut:]
-    yield unicodedata.normalize("NFC", rest)
+    yield _composed(rest)
 
 
 def whole(file: TextFile) -> str:
@@ -183,6 +183,11 @@ def walk(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Walk:
         if seen > _MOST_FILES:
             raise SadariError(f"{folder} holds more than {_MOST_FILES:,} files; name a smaller folder")
     return found
+
+
+def _composed(text: str) -> str:
+    """NFC, and without the NUL that UTF-16 may hold; no half surrogates come out of a decoder."""
+    return unicodedata.normalize("NFC", text).replace("\0", "")
 
 
 def _has_blank(content: bytes, wide: bool) -> bool:
