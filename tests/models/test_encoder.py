@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+import polars.testing
 import pytest
 import torch
 from torch import Tensor
@@ -16,12 +18,14 @@ from torch.nn import functional as F
 
 from sadari.data.fetch import cached
 from sadari.errors import SadariError
+from sadari.fitting import fit
 from sadari.layers.tokens import PAD, is_real
 from sadari.losses import make_loss
 from sadari.models import encoder
 from sadari.models.encoder import FineTune, FineTuneConfig, Probe, ProbeConfig, unknown_share
 from sadari.models.one_hot import OneHot
 from sadari.pretrained import find_pretrained
+from sadari.runs import Run
 from sadari.sentences import sentence_vectors
 
 WORDS = [
@@ -477,3 +481,32 @@ def test_fine_tuning_learns_what_the_frozen_vectors_leave_out(tmp_path: Path) ->
         optimizer.step()
     assert right(probe, *test) < 0.7
     assert right(model, *test) > 0.8
+
+
+ANIMALS, SKY = ["cat", "dog", "cow", "고양이"], ["rain", "snow", "sun", "비"]
+
+
+@pytest.mark.parametrize(
+    "rung",
+    [pytest.param(rung, marks=pytest.mark.proof(rung, "trains")) for rung in ("probe", "fine-tune")],
+)
+def test_fits_texts_and_answers_from_its_folder_alone(rung: str, tmp_path: Path) -> None:
+    """The run holds encoder and tokenizer: it answers raw texts where the encoder's own folder is gone."""
+    generator = torch.Generator().manual_seed(0)
+    path = plant(tmp_path / "planted", {w: torch.randn(16, generator=generator) for w in ANIMALS + SKY}, 0.3)
+    draw = np.random.default_rng(0)
+    kinds = [bool(k) for k in draw.integers(0, 2, 120)]
+    texts = [" ".join(draw.choice(ANIMALS if k else SKY, 4)) for k in kinds]
+    table = pl.DataFrame({"text": texts, "kind": ["동물" if k else "sky" for k in kinds]})
+    table.write_csv(tmp_path / "texts.csv")
+    given: dict[str, Any] = {"target": "kind", "kind": "text", "model": {"weights": str(path)}}
+    if rung == "fine-tune":
+        given |= {"budget": "20steps"}
+    run = fit(rung, tmp_path / "texts.csv", out=tmp_path / "run", **given)
+    answers = run.predict(table, probabilities=True)
+    assert (answers["prediction"] == table["kind"]).mean() > 0.95
+    shutil.rmtree(path)
+    again = Run.load((tmp_path / "run").rename(tmp_path / "옮긴 곳"))
+    pl.testing.assert_frame_equal(again.predict(table, probabilities=True), answers)
+    counted = sum(value.numel() for value in again.model.state_dict().values())
+    assert counted == type(again.model).parameter_count(again.model.config, again.spec.width, 1)
