@@ -1,4 +1,4 @@
-"""Learn word vectors from text: `sadari.embed`. The module has another name, for Python would hide the function.
+"""Learn word vectors from text: `sadari.embed`. Named otherwise, or Python would hide the function.
 
 1. read and count the words  2. train word2vec  3. write the folder
 """

@@ -122,8 +122,8 @@ class WordVectors:
         for word in self.words:
             if not word or word.split() != [word]:
                 raise SadariError(
-                    f"the word {word!r} is empty or holds white space, which word2vec's formats end words by; "
-                    f"leave it out"
+                    f"the word {word!r} is empty or holds white space, by which word2vec's formats end "
+                    f"words; leave it out"
                 )
         if binary is None:
             binary = path.suffix == ".bin"
@@ -275,8 +275,8 @@ def _read_text(
         parts = line.rstrip().rsplit(b" ", width)
         if len(parts) != width + 1:
             raise SadariError(
-                f"{path}: line {row + 2:,} has {len(line.split()) - 1:,} numbers after its word, not {width:,}; "
-                f"get the whole file"
+                f"{path}: line {row + 2:,} has {len(line.split()) - 1:,} numbers behind its word, not "
+                f"{width:,}; get the whole file"
             )
         names.append(_name(parts[0], row + 1, path))
         try:

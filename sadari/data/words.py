@@ -1,6 +1,7 @@
 """Words of a corpus, counted and numbered: what word2vec reads.
 
-A word is a run of letters, digits and underscores of any script (`\\w+`). Korean particles stay attached:
+A word is a run of letters, digits and underscores of any script, an apostrophe within it included, as the
+tokenizer of words has it. Korean particles stay attached:
 은행은 and 은행이 are two words beside 은행, each with a vector of its own. Lines end sentences.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 from sadari.errors import SadariError
 
 END = -1  # in the stream of numbers: a line is over
-_WORD = re.compile(r"\w+|\n")  # one pass finds words and the ends of lines
+_WORD = re.compile(r"\w+(?:['’][^\W\d_]+)*|\n")  # one pass finds words and the ends of lines
 _BLOCK = 1 << 22  # characters that are split at once
 
 
