@@ -93,7 +93,8 @@ def gates(brush: Brush) -> alt.TopLevelMixin:
     beside = 96 if brush.wide else 84  # names of the rows
     width = brush.width - beside - 12
     cell = 26.0 if brush.wide else 24.0
-    per_line = max(min(int(width // cell), len(tokens)), 1)
+    lines = -(-len(tokens) // max(int(width // cell), 1))
+    per_line = -(-len(tokens) // lines)  # all lines about equally long
     top = float(np.abs(brush["cell"]).max()) or 1.0
     rows = [*GATES, "cell"]
     names = [shorten(brush.view.label(row, brush.lang), beside - 8, SMALL) for row in rows]

@@ -35,7 +35,7 @@ TEXTS = {
         "One unit of layer {layer}, read forwards over {what}. Forget gate: share of the cell that stays. "
         "Input gate: share of the new that is written. Output gate: share of the cell that is shown. Cell: "
         "what it holds, blue above zero, orange below.",
-        "{layer}층의 유닛 하나, {what}을 앞에서부터 읽는다. 망각 게이트: 남기는 셀의 비율. 입력 게이트: "
+        "{what}, 앞에서부터 읽는 {layer}층의 유닛 하나. 망각 게이트: 남기는 셀의 비율. 입력 게이트: "
         "새것을 써넣는 비율. 출력 게이트: 셀을 밖으로 보이는 비율. 셀: 담은 값, 양수는 파랑, 음수는 주황.",
     ),
     "given": ("the text that was given", "주어진 글"),
