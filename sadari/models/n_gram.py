@@ -39,9 +39,8 @@ from sadari.losses import Loss
 
 SMOOTHINGS = ("interpolated", "kneser-ney")
 UNKNOWN = -1  # the token, or the number of an n-gram, that is not known
-CHUNK = (
-    1 << 22
-)  # tokens counted or scored at once, so that a long stream needs no more memory than its tables
+# tokens counted or scored at once, so that a long stream needs no more memory than its tables
+CHUNK = 1 << 22
 
 State = tuple[Tensor]
 """The last order - 1 tokens of each row, (B, order - 1); `UNKNOWN` before the beginning."""
