@@ -517,4 +517,5 @@ def find_rung(name: str, task: str | None = None, kind: str | None = "table") ->
     else:
         near = difflib.get_close_matches(name, rungs, n=1)
         hint = (f"did you mean {near[0]!r}? " if near else "") + f"rungs here: {', '.join(rungs)}"
-    raise SadariError(f"no rung {name!r} for {task or kind or 'any task'}; {hint}")
+    where = f" for {task or kind}" if task or kind else ""
+    raise SadariError(f"no rung {name!r}{where}; {hint}")

@@ -25,13 +25,14 @@ FOOT, LEAN = (
     0.028,
 )  # half the width of a ladder at the ground, and how much of it each unit of height takes
 
-# Where each ladder stands: the middle of its foot. The tall one takes the height of both rows.
+# Where each ladder stands: the middle of its foot. The tall one takes the height of both rows. Those of a
+# series have no place: they are a table's with two rungs more.
 PLACES = {
-    ("regress", "table"): (112, 400),
-    ("classify", "table"): (307, 400),
-    ("classify", "text"): (502, 400),
-    ("translate", "pairs"): (697, 400),
-    ("language", "text"): (892, 400),
+    ("regress", "table"): (112, 411),
+    ("classify", "table"): (307, 411),
+    ("classify", "text"): (502, 411),
+    ("translate", "pairs"): (697, 411),
+    ("language", "text"): (892, 411),
     ("classify", "images"): (1087, 602),
     ("match", "image-text"): (112, 602),
     ("converse", "dialogues"): (307, 602),
@@ -104,6 +105,7 @@ def draw(path: Path, ladders: Sequence[Ladder], lang: Lang = "en") -> Path:
 
 def picture(ladders: Sequence[Ladder], lang: Lang = "en") -> str:
     """The ladders as one SVG document."""
+    ladders = [ladder for ladder in ladders if ladder.kind != "series"]
     here = [f"{ladder.title}: {', '.join(r.name for r in ladder.here)}" for ladder in ladders if ladder.here]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '

@@ -135,7 +135,7 @@ def _try(study: Any, plan: Plan, count: int) -> None:
     if can_solve(solver, plan.loss):
         arrays = tensors(plan.prepared.train)
         solve(solver, arrays, plan.loss)
-        loss = plan.task.score(networks[0], tensors(plan.prepared.validation))["loss"].item()
+        loss = plan.task.evaluate(networks[0], tensors(plan.prepared.validation)).item()
         _tell(study, first, loss)
         return
     loop = {name: _suggest(first, name, space) for name, space in TRAINING.items()}

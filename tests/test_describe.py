@@ -14,7 +14,7 @@ from sadari import describe
 from sadari.describe import Field, docstring_of, fields_of
 from sadari.ladder import LADDERS
 
-CONFIGS = {(rung.module, f"{rung.model}Config") for ladder in LADDERS for rung in ladder.here}
+CONFIGS = {(rung.module, rung.config_name) for ladder in LADDERS for rung in ladder.here}
 CONFIGS |= {("sadari.train", "TrainConfig")}
 
 
@@ -51,7 +51,7 @@ def test_every_setting_is_explained_in_a_sentence(module_name: str, name: str) -
 def test_a_rung_reads_its_settings_from_the_config_that_its_name_says() -> None:
     for ladder in LADDERS:
         for rung in ladder.here:
-            assert rung.load().Config.__name__ == f"{rung.model}Config"
+            assert rung.load().Config.__name__ == rung.config_name
 
 
 def test_no_two_settings_of_a_command_share_a_name() -> None:

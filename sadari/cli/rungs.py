@@ -36,7 +36,14 @@ TEXTS = {
     "to come": ("not there yet", "아직 없음"),
     "try": ("try: sadari fit {name} {data}", "해 보기: sadari fit {name} {data}"),
 }
-_TRY = {"regress": "diabetes", "classify": "breast-cancer"}
+_TRY = {  # data that is there at once
+    ("regress", "table"): "diabetes",
+    ("classify", "table"): "breast-cancer",
+    ("classify", "series"): "mnist1d --kind series",
+    ("regress", "series"): "mnist1d --kind series --task regress",
+    ("classify", "text"): "toy-order",
+    ("language", "text"): "toy-grammar",
+}
 
 
 def rungs(
@@ -126,7 +133,7 @@ def _show_one(found: list[tuple[Ladder, Rung]], lang: Lang) -> None:
     out.print(pick(TEXTS, "settings" if settings else "no settings", lang), style="bold")
     if settings:
         out.print(_settings_table(settings))
-    data = next(_TRY[ladder.task] for ladder, rung in found if rung.here)
+    data = next(_TRY[ladder.task, ladder.kind] for ladder, rung in found if rung.here)
     out.print(pick(TEXTS, "try", lang, name=here.name, data=data), style="dim")
 
 

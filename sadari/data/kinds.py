@@ -24,6 +24,7 @@ def recognise(
     task: str | None = None,
     target: str | None = None,
     reading: Mapping[str, Any] | None = None,
+    memory: int = 2 << 30,
 ) -> tuple[Any, str, str | None]:
     """The source, opened where it had to be looked into, with its kind and its task (None: not known yet).
 
@@ -54,7 +55,7 @@ def recognise(
     if kind == "text" or reading:
         return source, "text", task or "classify"
     if isinstance(source, str | Path | pl.DataFrame | Table):
-        table = source if isinstance(source, Table) else open_table(source)
+        table = source if isinstance(source, Table) else open_table(source, memory=memory)
         if task != "regress" and text_column(table, target or table.target) is not None:
             return table, "text", "classify"
         return table, "table", task

@@ -35,7 +35,7 @@ class ViewInfo:
     summary_ko: str
     many: bool = False
     """It takes the runs of a whole climb at once."""
-    kinds: tuple[str, ...] = ("table",)
+    kinds: tuple[str, ...] = ("table", "series")
     """Kinds of data that it knows how to show."""
 
     def fits(self, task: str, rung: str, kind: str = "table") -> bool:
@@ -49,7 +49,7 @@ def _view(
     summary_en: str,
     summary_ko: str,
     many: bool = False,
-    kinds: tuple[str, ...] = ("table",),
+    kinds: tuple[str, ...] = ("table", "series"),
 ) -> tuple[str, ViewInfo]:
     word = name.replace("-", "_")
     module = f"sadari.inspection.{word}"
@@ -70,7 +70,7 @@ VIEWS: dict[str, ViewInfo] = dict(
             many=True,
         ),
         _view(
-            "residuals", ("regress",), (*REGRESS, *NETWORKS),
+            "residuals", ("regress",), (*REGRESS, *NETWORKS, "rnn", "lstm"),
             "what is left over: target minus prediction, and the rows that are worst",
             "남은 오차: 목표에서 예측을 뺀 값, 그리고 가장 크게 빗나간 행",
         ),

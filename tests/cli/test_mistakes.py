@@ -15,20 +15,20 @@ import pytest
     [
         ("clim diabetes", "sadari has no verb 'clim'; did you mean climb?"),
         ("nothing", "sadari has no verb 'nothing'; see sadari --help"),
-        ("fit shalow x.csv", "no rung 'shalow' for table; did you mean 'shallow'?"),
+        ("fit shalow x.csv", "no rung 'shalow'; did you mean 'shallow'?"),
         ("fit x.csv", "the order is: sadari fit RUNG DATA"),
         (
             "fit shallow",
             "sadari fit shallow needs a table, or the name of a bundled one; try: sadari fit shallow",
         ),
         ("climb", "sadari climb needs a table"),
-        ("predict run", "sadari predict needs a run and a table of rows"),
+        ("predict", "sadari predict needs a run, and rows or a text"),
         ("look", "sadari look needs a run's folder"),
         ("data get", "sadari data get needs a name"),
         ("fit shallow d --widht 3", "sadari fit shallow has no option --widht; did you mean --width?"),
         (
             "fit line d --width 3",
-            "sadari fit line has no setting --width; it belongs to shallow, deep and deep-skip",
+            "sadari fit line has no setting --width; it belongs to shallow, deep, deep-skip, rnn, lstm,",
         ),
         ("fit line d --width=3", "sadari fit line has no setting --width;"),
         ("climb d --rung line", "sadari climb has no option --rung; did you mean --rungs?"),

@@ -40,12 +40,12 @@ def test_rungs_in_korean_and_as_json(sadari: Callable, monkeypatch: pytest.Monke
 
 def test_one_rung_in_full(sadari: Callable) -> None:
     _, out, _ = sadari("rungs", "shallow")
-    assert out.startswith("shallow: regress table, classify table\n")
+    assert out.startswith("shallow: regress table, classify table, classify series, regress series\n")
     assert (
         "exactly one hidden layer" in out and "--width" in out and "try: sadari fit shallow diabetes" in out
     )
     assert "classify images (not there yet)" in out
-    assert "try:" not in sadari("rungs", "transformer")[1]
+    assert "try:" not in sadari("rungs", "siglip")[1]
 
 
 def test_rungs_draws_the_picture(sadari: Callable, tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ def test_the_table_is_read_without_torch() -> None:
 
 
 def test_every_rung_has_a_view_and_every_view_a_rung() -> None:
-    pairs = [(ladder.task, rung.name) for ladder in LADDERS if ladder.kind == "table" for rung in ladder.here]
-    seen = {view for task, rung in pairs for view in views_for(task, rung)}
-    assert all(views_for(task, rung) for task, rung in pairs)
+    runs = [(ladder.task, rung.name, ladder.kind) for ladder in LADDERS for rung in ladder.here]
+    seen = {view for run in runs for view in views_for(*run)}
+    assert all(views_for(*run) for run in runs if run[1] not in ("mean", "prior", "line", "logistic", "n-gram"))
     assert seen == set(VIEWS)
 
 
