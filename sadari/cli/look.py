@@ -13,8 +13,9 @@ from sadari.cli.opening import anything, open_run, open_runs
 from sadari.cli.options import REST, LangOption, QuietOption, RunArgument
 from sadari.cli.settings import option, with_options
 from sadari.describe import Field, options_of
+from sadari.errors import SadariError
 from sadari.inspection import VIEWS, views_for
-from sadari.lang import Lang, default_lang, pick
+from sadari.lang import Lang, default_lang, in_unit, pick, unit_of
 
 if TYPE_CHECKING:
     from sadari.runs import Run
@@ -50,6 +51,10 @@ TEXTS = {
         "{rung} fitted on {data} ({rows:,} rows) to {task} `{target}`: {parameters:,} weights",
         "{rung}: {data}({rows:,}행), 목표 `{target}`, 과제 {task}, 가중치 {parameters:,}개",
     ),
+    "language": (
+        "{rung} that learnt the language of {data} ({rows:,} documents): {parameters:,} weights",
+        "{rung}: {data}(문서 {rows:,}편)의 언어를 배움, 가중치 {parameters:,}개",
+    ),
     "views": ("views that fit it: sadari look {path} VIEW", "볼 수 있는 것: sadari look {path} VIEW"),
     "written": ("written: {files}", "쓴 파일: {files}"),
 }
@@ -73,6 +78,12 @@ def look_into(
 ) -> None:
     """Open a trained rung up: curves, regions, weights, calibration and more."""
     lang = lang or default_lang()
+    from sadari.vectors import WordVectors, is_vectors
+
+    if is_vectors(run):
+        seen = _words(WordVectors.load(run), view or "words", options)
+        _show(seen, out or (run if run.is_dir() else run.parent) / "looks", quiet, lang)
+        return
     if view is None:
         _list_views(open_run(run, lang, quiet), run, lang)
         return
@@ -82,10 +93,23 @@ def look_into(
     runs: Any = (
         open_runs(run) if info and info.many else open_run(run, lang, quiet, info.fits if info else anything)
     )
-    seen = look_inside(runs, view, **options)
+    _show(look_inside(runs, view, **options), out or run / "looks", quiet, lang)
+
+
+def _words(vectors: Any, view: str, options: dict[str, Any]) -> Any:
+    """The one view of what `sadari embed` wrote."""
+    from sadari.inspection.words import words_of
+
+    if view != "words":
+        raise SadariError(f"view {view!r} does not fit word vectors; the one that does: words")
+    return words_of(vectors, **options)
+
+
+def _show(seen: Any, folder: Path, quiet: bool, lang: Lang) -> None:
+    """Draw a view, and say what to see in it."""
     from sadari.charts import save  # half a second, which a mistyped view need not wait for
 
-    files = save(seen, out or run / "looks", lang)
+    files = save(seen, folder, lang)
     if not quiet:
         for part in ("title", "see", "caption"):
             print(seen.say(part, lang))
@@ -99,10 +123,8 @@ def _list_views(run: Run, path: Path, lang: Lang) -> None:
 
     out = say.console(stderr=False)
     about = run.config["data"]
-    line = pick(
-        TEXTS,
-        "run",
-        lang,
+    template = TEXTS["language" if run.config["task"] == "language" else "run"][lang == "ko"]
+    line = in_unit(template, unit_of(run.kind, run.config["task"])).format(
         rung=run.rung,
         data=about["name"],
         rows=about["rows"],

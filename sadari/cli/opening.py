@@ -25,12 +25,14 @@ TEXTS = {
 }
 
 
-def anything(task: str, rung: str) -> bool:
+def anything(task: str, rung: str, kind: str) -> bool:
     """Every rung of every task will do."""
     return True
 
 
-def open_run(path: Path, lang: Lang, quiet: bool = False, fits: Callable[[str, str], bool] = anything) -> Run:
+def open_run(
+    path: Path, lang: Lang, quiet: bool = False, fits: Callable[[str, str, str], bool] = anything
+) -> Run:
     """The run at `path`. Of a climb, said aloud: the verdict's, else the highest that `fits` its task."""
     from sadari.runs import Run
 
@@ -38,7 +40,7 @@ def open_run(path: Path, lang: Lang, quiet: bool = False, fits: Callable[[str, s
     if climb is None:
         return Run.load(path)
     run = climb.run()
-    others = [name for name in _names(climb) if fits(climb.task, name)]
+    others = [name for name in _names(climb) if fits(climb.task, name, climb.kind)]
     key = "verdict"
     if others and run.rung not in others:
         run, key = climb.run(others[-1]), "fits"

@@ -74,6 +74,11 @@ class Climb:
         return self.content["task"]
 
     @property
+    def kind(self) -> str:
+        """Kind of data: table, series or text."""
+        return self.content["kind"]
+
+    @property
     def rungs(self) -> list[dict[str, Any]]:
         """One entry a rung, bottom to top, and the judge with `outside`."""
         return self.content["rungs"]
