@@ -272,15 +272,16 @@ def _read_text(
     names, matrix = [], np.empty((words, width), np.float32)
     file.seek(begin)
     for row, line in zip(range(words), _lines(file, _LONGEST + 64 * width), strict=False):
-        parts = line.rstrip().rsplit(b" ", width)
+        parts = line.split()
         if len(parts) != width + 1:
             raise SadariError(
-                f"{path}: line {row + 2:,} has {len(line.split()) - 1:,} numbers behind its word, not "
+                f"{path}: line {row + 2:,} has {max(len(parts) - 1, 0):,} numbers behind its word, not "
                 f"{width:,}; get the whole file"
             )
         names.append(_name(parts[0], row + 1, path))
         try:
-            matrix[row] = [float(part) for part in parts[1:]]
+            with np.errstate(over="ignore"):  # infinite then, which is refused
+                matrix[row] = [float(part) for part in parts[1:]]
         except ValueError as error:
             raise SadariError(
                 f"{path}: line {row + 2:,} holds something that is no number ({error}); mend that line"
