@@ -272,7 +272,8 @@ class FineTune(SentenceClassifier):
     Config: ClassVar = FineTuneConfig
     TINY: ClassVar = FineTuneConfig(weights="", encoder=SMALLEST, dropout=0.0)
     TRAINING: ClassVar[dict[str, Any]] = {
-        "learning_rate": 3e-5,
+        "learning_rate": 5e-5,
+        "epochs": 3,
         "batch_size": 32,
         "weight_decay": 0.01,
         "clip": 1.0,
