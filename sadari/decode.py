@@ -22,9 +22,9 @@ from sadari.errors import SadariError
 
 Prompt = str | Sequence[int]
 """A text, or its tokens."""
-NUCLEUS = (
-    1024  # likeliest tokens that top_p looks at first: they hold the nucleus unless the model is at a loss
-)
+NUCLEUS = 1024  # likeliest tokens that top_p looks at first: they hold the nucleus of all but a lost model
+FEW, MANY = 4, 48  # texts at once, and tokens, for which another layout of the weights pays
+LARGE = 1 << 16  # numbers in a weight from which its reading takes longer than the call
 
 
 class Writer(Protocol):
@@ -181,6 +181,7 @@ class Writing:
         self.state: Any = None
         self.dropped: set[int] = set()
         self.read = 0  # tokens of each text that the state holds
+        self.laid_out: list[tuple[Tensor, Tensor]] = []
         self.module = model if isinstance(model, nn.Module) else None
         parameter = None if self.module is None else next(self.module.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
@@ -189,11 +190,16 @@ class Writing:
         if self.module is not None:
             self.was_training = self.module.training
             self.module.eval()
+            if len(self.prompts) <= FEW and self.sampling.max_tokens >= MANY:
+                laid_out = lay_out(self.module)
+                self.laid_out = laid_out if self.was_training else []  # else it may well write again
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.module is not None:
             self.module.train(self.was_training)
+        for weight, before in self.laid_out:
+            weight.data = before
 
     def drop(self, row: int) -> None:
         """Write no more on this text."""
@@ -260,6 +266,28 @@ class Writing:
         for i in range(max(0, first), len(text) - n + 1):
             seen.setdefault(tuple(text[i : i + n - 1]), set()).add(text[i + n - 1])
         return seen.get(tuple(text[len(text) - n + 1 :]), set())
+
+
+@torch.no_grad()
+def lay_out(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Store wide layers' weights column by column, as a product with one row reads them fastest.
+
+    Returns (weight, what it held) of each, to be put back; no number changes. A token's time is that of
+    reading all weights once, and torch's product of a row with the usual layout reads at half the memory's
+    speed (measured: 14 of 27 GB/s for 384 to 50,257). Narrow layers lose by it and stay; so do weights that
+    are not in float32 on a processor.
+    """
+    laid_out = []
+    for layer in model.modules():
+        if not isinstance(layer, nn.Linear) or layer.out_features <= layer.in_features:
+            continue
+        weight = layer.weight
+        if weight.numel() >= LARGE and weight.dtype == torch.float32 and weight.device.type == "cpu":
+            before = weight.data
+            if before.is_contiguous():  # else it is laid out already
+                weight.data = before.t().contiguous().t()
+                laid_out.append((weight, before))
+    return laid_out
 
 
 def penalised(logits: Tensor, text: Sequence[int], factor: float) -> Tensor:

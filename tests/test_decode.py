@@ -345,6 +345,32 @@ def test_training_goes_on_after_writing() -> None:
     assert model.training
 
 
+def test_weights_are_laid_out_for_writing_and_put_back() -> None:
+    from sadari.models.gpt import GPT, GPTConfig
+
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(layers=1, width=64, heads=2, context=32), 1100, 1100).train()
+    before = {name: (p.data_ptr(), p.stride(), p.detach().clone()) for name, p in model.named_parameters()}
+    sampling = Sampling(temperature=0, max_tokens=48)
+    written = tokens_of(Uncached(model), [[3]], Sampling(temperature=0, max_tokens=20))
+    with Writing(model, [[3]], sampling) as writing:
+        assert model.head.weight.stride() == (1, 1100)  # 70,400 numbers; the others are small
+        assert torch.equal(model.head.weight, before["head.weight"][2])
+        assert model.blocks[0].feed.up.weight.is_contiguous()
+        found = [token for _ in range(20) for _, token in writing.step()]
+        with Writing(model, [[3]], sampling):
+            pass
+        assert model.head.weight.stride() == (1, 1100)  # whoever laid them out puts them back
+    assert [found] == written
+    for name, parameter in model.named_parameters():
+        pointer, stride, value = before[name]
+        assert parameter.data_ptr() == pointer and parameter.stride() == stride
+        assert torch.equal(parameter, value)
+    tokens_of(model.eval(), [[3]], sampling)
+    assert model.head.weight.stride() == (1, 1100)  # one that is not in training may well write again
+    assert torch.equal(model.head.weight, before["head.weight"][2])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
