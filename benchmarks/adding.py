@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 
 from sadari.inspection.memory import TRIVIAL, adding_course
 
-LENGTHS = {100: 1500, 400: 3000}  # steps to add over: updates
+LENGTHS = {100: 1000, 400: 2000}  # steps to add over: updates
 RATES = {"lstm": 0.003, "rnn": 0.001, "small": 0.001}
 RESULTS = Path(__file__).parent / "results" / "adding.csv"
 

@@ -49,7 +49,7 @@ class Attention(nn.Module):
 
     Config: ClassVar = AttentionConfig
     TINY: ClassVar = AttentionConfig(width=8, dropout=0.0)
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.01, "clip": 1.0}
 
     def __init__(self, config: AttentionConfig, inputs: int, outputs: int) -> None:
         super().__init__()

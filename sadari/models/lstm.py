@@ -69,7 +69,7 @@ class LSTM(nn.Module):
 
     Config: ClassVar = LSTMConfig
     TINY: ClassVar = LSTMConfig(width=8, dropout=0.0)
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.01, "clip": 1.0}
 
     def __init__(self, config: LSTMConfig, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class LSTMSeries(nn.Module):
 
     Config: ClassVar = LSTMConfig
     TINY: ClassVar = LSTMConfig(width=8, dropout=0.0)
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.01, "clip": 1.0, "batch_size": 100}
 
     def __init__(self, config: LSTMConfig, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class RNN(nn.Module):
 
     Config: ClassVar = RNNConfig
     TINY: ClassVar = RNNConfig(width=8, dropout=0.0)
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.001, "clip": 1.0}
 
     def __init__(self, config: RNNConfig, inputs: int, outputs: int) -> None:
         super().__init__()
