@@ -23,8 +23,8 @@ from sadari.layers.tokens import is_real
 
 TEXTS = 32  # texts a batch, unless told
 TOGETHER = 50  # batches whose texts are sorted by length among themselves
-LANES = 16  # rows of a batch of a stream, unless told
-STRETCH = 128  # tokens through which a gradient goes back, unless told
+LANES = 8  # rows of a batch of a stream, unless told
+STRETCH = 64  # tokens through which a gradient goes back, unless told
 WINDOW = 1 << 22  # bytes gathered at once: few enough for a second-level cache, enough to hide the call
 
 

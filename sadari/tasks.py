@@ -26,7 +26,7 @@ EVALUATION_ROWS = (
 )
 EVALUATION_TOKENS = 1 << 14  # tokens a block of texts, padding included
 STRETCH, WARM = 256, 32  # tokens scored and read before, by a model that has no context of its own
-SCORED_TOKENS = 1 << 16  # of the validation stream that the loop looks at between two steps
+SCORED_TOKENS = 1 << 15  # of the validation stream that the loop looks at between two steps
 Spec = TableSpec | TextSpec | LanguageSpec
 
 

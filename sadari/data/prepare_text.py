@@ -238,11 +238,11 @@ def vocabulary_size(size: int, task: str) -> int:
 
     To classify, one for 100 bytes. A linear model on counted tokens (bpe; 1 MB to 4 MB of text) got better
     with each doubling to 8,000: reviews 0.70, 0.72, 0.74, 0.75 from 1,000 on, wiki 0.82 to 0.88, help-ko 0.77
-    to 0.80. To learn a language, one for 700 bytes: bits per byte of a 4-gram model are lowest at 2,000 for
-    1.9 MB of Korean and for 4 MB of English, at 4,000 for 4 MB of Korean, where 1,000 costs 6 %; and each
-    token makes every step of a neural one dearer.
+    to 0.80. To learn a language, one for 1,400 bytes: bits per byte of a 4-gram model are lowest at 2,000 for
+    1.9 MB of Korean and for 4 MB of English, at 4,000 for 4 MB of Korean, where 2,000 costs 2 % and 1,000
+    6 %; and each token makes every step of a neural one dearer: to write it is its largest product.
     """
-    per = 100 if task == "classify" else 700
+    per = 100 if task == "classify" else 1400
     return int(np.clip(2 ** round(np.log2(max(size, 1) / per)), 1000, 8000))
 
 

@@ -48,11 +48,11 @@ STRETCHED_FROM, SLOW, FAST = 8192, 1.0, 4.0
 class GPTConfig:
     """Settings of a `GPT`."""
 
-    layers: int = 4
+    layers: int = 3
     """Blocks L of attention and feed-forward, one after another."""
-    width: int = 192
+    width: int = 128
     """Size C of a token's vector."""
-    heads: int = 6
+    heads: int = 4
     """Heads H of attention, each with C / H numbers of the width."""
     kv_heads: int = 0
     """Heads of keys and values, a divisor of the heads, which share them in groups; 0 = one for each head."""
@@ -300,7 +300,8 @@ class GPT(nn.Module):
     Config: ClassVar = GPTConfig
     TINY: ClassVar = GPTConfig(layers=2, width=16, heads=2, context=32)
     TRAINING: ClassVar[dict[str, Any]] = {
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
+        "batch_size": 4,
         "weight_decay": 0.1,
         "schedule": "cosine",
         "warmup": 0.05,
