@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import platform
 import shutil
@@ -15,13 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sadari import files
 from sadari.budget import Budget
 from sadari.data.prepare import Prepared, in_own_units, prepare
+from sadari.data.spec_text import padded
 from sadari.data.tokenizers import Tokenizer
 from sadari.errors import SadariError
 from sadari.ladder import Rung, find_rung
@@ -32,7 +33,7 @@ from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, WEIGHTS, Run, save_r
 from sadari.tasks import Penalised, Task, build, loss_for, make_task
 from sadari.train import TrainConfig, Watcher, train
 
-SAMPLE, STRANGE = 200, 0.1  # texts looked at, and the share of unknown tokens from which they are foreign
+SAMPLE = 200  # texts that are looked at to tell whether a pretrained encoder knows their language
 VERSIONS = ("sadari", "torch", "numpy", "polars")
 
 
@@ -332,14 +333,15 @@ def suits(rung: Rung, prepared: Prepared) -> bool:
     model_class = rung.load()
     if not hasattr(model_class, "tokenizer_json"):
         return True
+    config = model_class.Config()
     try:
-        tokenizer = Tokenizer.from_json(model_class.tokenizer_json(model_class.Config()))
+        tokenizer = Tokenizer.from_json(model_class.tokenizer_json(config))
     except SadariError:  # not fetched
         return False
     spec: Any = prepared.spec
-    rows = prepared.split.train[:SAMPLE]
-    tokens = np.concatenate(tokenizer.encode(prepared.table.frame.collect()[rows][spec.text].to_list()))
-    return not len(tokens) or float((tokens == tokenizer.unknown).mean()) < STRANGE
+    texts = prepared.table.frame.collect()[prepared.split.train[:SAMPLE]][spec.text].to_list()
+    tokens = torch.from_numpy(padded(tokenizer.encode(texts)))
+    return not importlib.import_module(rung.module).foreign_notes(tokens, config.weights)
 
 
 def _objective(prepared: Prepared, settings: Mapping[str, Any]) -> Loss:
