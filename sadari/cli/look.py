@@ -42,6 +42,7 @@ HELP = {
     "text": "The text to look at, instead of one of the data",
     "layer": "A layer, from 1: of attention, to show one head large, or of an LSTM, whose gates are shown",
     "head": "A head of that layer, from 1",
+    "lengths": "Lengths of text to time, in tokens, with commas between",
     "word": "The word whose neighbours are shown",
     "analogy": "Three words a:b:c, to ask what is to c as b is to a",
     "pairs": "Related words a:b to show instead of those known, with commas between",

@@ -145,6 +145,12 @@ VIEWS: dict[str, ViewInfo] = dict(
             "어느 낱말이 서로 가까운가, 원-핫에서는 모두 똑같이 멀다",
             kinds=("text",),
         ),
+        _view(
+            "speed", ("classify", "language"), ("rnn", "lstm", "transformer"),
+            "tokens a second against the length of a text, in training and in writing",
+            "글 길이에 따른 초당 토큰 수, 훈련할 때와 쓸 때",
+            kinds=("text",),
+        ),
     )
 )  # fmt: skip
 

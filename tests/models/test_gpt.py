@@ -411,8 +411,11 @@ def test_tensors_without_settings_are_told() -> None:
     [
         ({"layers": 0}, "layers 0: a GPT needs at least 1 block"),
         ({"width": 30, "heads": 4}, "width 30 is not divisible by 4 heads"),
-        ({"kv_heads": 4}, "kv_heads 4: 6 heads cannot share them evenly; use a divisor of 6"),
-        ({"kv_heads": -1}, "kv_heads -1"),
+        (
+            {"heads": 6, "width": 192, "kv_heads": 4},
+            "kv_heads 4: 6 heads cannot share them evenly; use a divisor of 6",
+        ),
+        ({"kv_heads": -1}, "kv_heads -1: "),
         ({"width": 9, "heads": 3, "positions": "rotary"}, "makes 3 numbers a head.*use width=18"),
         ({"inner": -1}, "inner -1: a feed-forward part has units"),
         ({"context": 0}, "context 0: a token sees at least itself"),
