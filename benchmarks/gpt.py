@@ -40,7 +40,7 @@ from sadari.models.gpt import GPT
 from sadari.optim import AdamW, groups_of
 from sadari.tasks import LanguageTask
 
-BATCH, CONTEXT, STEPS, ROUNDS, RATE = 4, 256, 3, 7, 3e-4
+BATCH, CONTEXT, STEPS, ROUNDS, RATE = 4, 256, 2, 5, 3e-4
 VOCABULARIES = (50_257, 8_000)
 GOAL = 1.15
 CORES = len(os.sched_getaffinity(0))

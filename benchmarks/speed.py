@@ -1,8 +1,8 @@
 """What the view `speed` shows, as a table: tokens a second of rnn, lstm and transformer by length and width.
 
 Training (a forward and a backward pass over 2,048 tokens) and writing (a token after a text of that length,
-with state or cache), without the vocabulary, fp32, as `sadari.inspection.speed.measure` takes them; medians of
-interleaved rounds, no peer.
+with state or cache), without the vocabulary, fp32, as `sadari.inspection.speed.measure` takes them: medians
+of interleaved rounds, no peer.
 
     python benchmarks/speed.py       writes benchmarks/results/speed.csv
 """

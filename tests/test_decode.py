@@ -399,3 +399,39 @@ def test_logits_that_are_no_numbers_are_told(temperature: float) -> None:
     model.logits = torch.full((11, 7), math.nan)
     with pytest.raises(SadariError, match="logits are no finite numbers"):
         tokens_of(model, [[1]], Sampling(temperature=temperature))
+
+
+def language(rung: str, size: int = 11) -> Any:
+    """A rung of the language ladder with fresh weights, or counts of a random text."""
+    from sadari.ladder import find_rung
+
+    torch.manual_seed(0)
+    model_class = find_rung(rung, "language", "text").load()
+    model = model_class(model_class.TINY, size, size)
+    if rung == "n-gram":
+        text = torch.randint(size, (500,), generator=torch.Generator().manual_seed(0))
+        model.solve_stream(text.numpy())
+    else:
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("rung", ["n-gram", "rnn", "lstm", "transformer"])
+def test_every_rung_of_the_language_ladder_writes_alike_together_and_alone(rung: str) -> None:
+    model = language(rung)
+    prompts = [[1], [2, 3, 4, 5, 6], [7, 8]]
+    sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=12, seed=3)
+    together = tokens_of(model, prompts, sampling)
+    for i, prompt in enumerate(prompts):
+        alone = Sampling(temperature=1.0, top_p=0.9, max_tokens=12, seed=3 + i)
+        assert tokens_of(model, [prompt], alone) == [together[i]]
+    assert len({tuple(text) for text in together}) == 3
+
+
+@pytest.mark.parametrize("rung", ["rnn", "lstm", "transformer"])
+def test_networks_write_with_their_state_as_without(rung: str) -> None:
+    model = language(rung)
+    sampling = Sampling(temperature=1.0, max_tokens=20, seed=1)  # within the transformer's context of 32
+    prompts = [[1, 2, 3], [4]]
+    assert tokens_of(model, prompts, sampling) == tokens_of(Uncached(model), prompts, sampling)
