@@ -140,9 +140,7 @@ def test_mistakes_are_answered(vectors: WordVectors) -> None:
     ):
         with pytest.raises(SadariError, match=message):
             words_of(vectors, **options)  # type: ignore[arg-type]
-    with pytest.raises(
-        SadariError, match="a vocabulary of 2 words is too small to look at"
-    ):
+    with pytest.raises(SadariError, match="a vocabulary of 2 words is too small to look at"):
         words_of(WordVectors(["a", "b"], np.ones((2, 2), np.float32)))
 
 
