@@ -22,8 +22,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ import numpy as np
 from sadari.errors import SadariError
 from sadari.layers.skipgram import alias_table, aligned, sweep, threshold, warm_up
 
-STRETCH = 100_000  # numbers of the stream that a thread takes at a time
+STRETCH = 25_000  # numbers of the stream that a thread takes at a time
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -156,34 +156,36 @@ class Word2Vec:
             )  # fmt: skip
             return loss, pairs, last - first
 
+        def epoch_of(number: int, waiting: Sequence[Future]) -> dict[str, Any]:
+            began, step = time.perf_counter(), number * len(stream)
+            loss, pairs = 0.0, 0
+            for done in waiting:
+                its_loss, its_pairs, size = done.result()
+                loss, pairs, step = loss + its_loss, pairs + its_pairs, step + size
+                if watch is not None:
+                    watch({"step": step, "steps": steps, "loss": loss / max(pairs, 1)})
+            if not math.isfinite(loss):
+                raise SadariError(
+                    f"the loss of epoch {number + 1} is not finite; use a smaller --learning-rate"
+                )
+            seconds = time.perf_counter() - began
+            mean = {"loss": loss / max(pairs, 1), "pairs": pairs, "seconds": seconds}
+            return {"epoch": number + 1, "step": step, "steps": steps, **mean}
+
         history = []
         with ThreadPoolExecutor(threads) as pool:
-            for epoch in range(config.epochs):
-                began = time.perf_counter()
-                loss, pairs, step = 0.0, 0, epoch * len(stream)
-                waiting = [
-                    pool.submit(stretch, epoch, number) for number in range(len(stretches) - 1)
-                ]  # threads take them in order
-                try:
-                    for done in waiting:
-                        its_loss, its_pairs, size = done.result()
-                        loss, pairs, step = loss + its_loss, pairs + its_pairs, step + size
-                        if watch is not None:
-                            watch({"step": step, "steps": steps, "loss": loss / max(pairs, 1)})
-                except BaseException:
-                    pool.shutdown(wait=True, cancel_futures=True)  # an interrupt must not wait for the epoch
-                    raise
-                record = {
-                    "epoch": epoch + 1, "step": step, "steps": steps, "loss": loss / max(pairs, 1),
-                    "pairs": pairs, "seconds": time.perf_counter() - began,
-                }  # fmt: skip
-                if not math.isfinite(record["loss"]):
-                    raise SadariError(
-                        f"the loss of epoch {epoch + 1} is not finite; use a smaller --learning-rate"
-                    )
-                history.append(record)
-                if watch is not None:
-                    watch(record)
+            try:
+                waiting = [  # threads take them in this order, and none waits for an epoch's end
+                    [pool.submit(stretch, epoch, number) for number in range(len(stretches) - 1)]
+                    for epoch in range(config.epochs)
+                ]
+                for epoch in range(config.epochs):
+                    history.append(epoch_of(epoch, waiting[epoch]))
+                    if watch is not None:
+                        watch(history[-1])
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)  # an interrupt must not wait for all epochs
+                raise
         return history
 
 
