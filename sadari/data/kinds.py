@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 
+from sadari.data import text_files
 from sadari.data.table import Table, open_table
 from sadari.data.text import text_column
 from sadari.errors import SadariError
 
 KINDS = ("table", "series", "text")
-_PLAIN = (".txt", ".md", ".rst", ".text")
+_PLAIN = text_files.SUFFIXES
 _LINES = (".jsonl", ".ndjson")
 
 
@@ -42,16 +43,8 @@ def recognise(
     if entry is not None:
         own = kind or ("text" if entry.kind == "text" or (reading or {}).get("text") else "table")
         return source, own, task or (entry.task if own == "text" else None)
-    if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        if path.is_dir():
-            labelled = any(part.is_dir() for part in path.iterdir())
-            return source, "text", task or ("classify" if labelled else "language")
-        stem = path.name.lower().removesuffix(".gz")
-        if stem.endswith(_PLAIN) and path.is_file():
-            return source, "text", task or "language"
-        if stem.endswith(_LINES) and path.is_file():
-            return source, "text", task or "classify"
+    if isinstance(source, str | Path) and (found := _of_path(source)) is not None:
+        return source, "text", task or found
     if kind == "text" or reading:
         return source, "text", task or "classify"
     if isinstance(source, str | Path | pl.DataFrame | Table):
@@ -62,10 +55,29 @@ def recognise(
     return source, "table", task
 
 
+def _of_path(source: str | Path) -> str | None:
+    """The task of a folder or a file of texts; None for all else, a path that is none included."""
+    try:
+        path = Path(source).expanduser()
+        if str(source) and path.is_dir() and text_files.walk(path, (*text_files.SUFFIXES, *_LINES)).files:
+            return "classify" if any(part.is_dir() for part in path.iterdir()) else "language"
+        if not path.is_file():
+            return None
+    except (OSError, RuntimeError, SadariError):  # a name too long, no such user: whoever opens it says so
+        return None
+    stem = path.name.lower().removesuffix(".gz")
+    return "language" if stem.endswith(_PLAIN) else "classify" if stem.endswith(_LINES) else None
+
+
 def _builtin(source: Any) -> Any:
     """The built-in of that name, unless a path is called so."""
     from sadari.data.builtin import BUILTIN
 
-    if not isinstance(source, str) or Path(source).exists():
-        return None
-    return BUILTIN.get(source)
+    return BUILTIN.get(source) if isinstance(source, str) and not _exists(source) else None
+
+
+def _exists(source: str) -> bool:
+    try:
+        return Path(source).exists()
+    except OSError:
+        return False

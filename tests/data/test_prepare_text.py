@@ -375,5 +375,5 @@ def test_too_few_documents_are_refused_and_few_files_split_by_document() -> None
 
 def test_vocabulary_follows_the_amount_of_text_and_the_task() -> None:
     sizes = (0, 100_000, 1_400_000, 3_000_000, 1_000_000_000)
-    assert [vocabulary_size(size, "language") for size in sizes] == [1000, 1000, 2048, 4096, 8000]
+    assert [vocabulary_size(size, "language") for size in sizes] == [1000, 1000, 1024, 2048, 8000]
     assert [vocabulary_size(size, "classify") for size in sizes] == [1000, 1024, 8000, 8000, 8000]
