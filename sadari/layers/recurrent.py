@@ -209,7 +209,8 @@ def laws(model: nn.Module) -> dict[str, tuple[str, float]]:
     | parameter         | law                     | why                                                     |
     |-------------------|-------------------------|---------------------------------------------------------|
     | embedding.weight  | normal, 0.1             | a word that was hardly ever read says hardly anything   |
-    | .. tied to a head | normal, 0.1 / sqrt(C)   | as that head's                                          |
+    | .. of a language  | normal, 1               | every word tells something about the next               |
+    | .. tied to a head | normal, 1 / sqrt(C)     | it is read sqrt(C) times as large (Vaswani 2017)        |
     | enter.weight      | normal, 1               | the number that a step reads has variance 1             |
     | weight_ih         | normal, 1 / sqrt(i)     | level variance; i numbers are read                      |
     | weight_hh         | orthogonal in each gate | a state neither grows nor fades by turning (Saxe 2013)  |
@@ -222,7 +223,7 @@ def laws(model: nn.Module) -> dict[str, tuple[str, float]]:
     | other biases      | zero                    |                                                         |
     """
     table: dict[str, tuple[str, float]] = {}
-    tied = bool(getattr(getattr(model, "config", None), "tied", False))
+    tied = getattr(getattr(model, "config", None), "tied", None)  # None: no language model
     for name, parameter in model.named_parameters():
         owner, _, own = name.rpartition(".")
         if own.startswith("weight_hh"):
@@ -232,7 +233,8 @@ def laws(model: nn.Module) -> dict[str, tuple[str, float]]:
         elif "bias" in own:
             table[name] = ("zero", 0.0)
         elif owner == "embedding":
-            table[name] = ("normal", 0.1 / math.sqrt(parameter.shape[1]) if tied else 0.1)
+            small = 1 / math.sqrt(parameter.shape[1])
+            table[name] = ("normal", {None: 0.1, False: 1.0, True: small}[tied])
         else:
             scale = 0.1 if owner in ("output", "head") else 1.0
             table[name] = ("normal", scale / math.sqrt(parameter.shape[1]))

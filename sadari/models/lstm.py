@@ -16,6 +16,7 @@ step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -169,7 +170,7 @@ class LSTMLanguage(nn.Module):
 
     Config: ClassVar = LSTMLanguageConfig
     TINY: ClassVar = LSTMLanguageConfig(width=8)
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.01, "clip": 1.0}
     carries: ClassVar[bool] = True
     context: ClassVar[int | None] = None
 
@@ -181,6 +182,7 @@ class LSTMLanguage(nn.Module):
         self.embedding = nn.Embedding(inputs, config.width)
         self.lstm: nn.LSTM = make_core(nn.LSTM, config)
         self.head = make_head(self.embedding, config.tied)
+        self.scale = math.sqrt(config.width) if config.tied else 1.0  # small to write with, large to read
         self.dropout = nn.Dropout(config.dropout)
         initialise(self)
 
@@ -193,7 +195,7 @@ class LSTMLanguage(nn.Module):
     ) -> tuple[Float[Tensor, "B T C"], State]:
         """The last layer's states, and the state to go on from; `state` None is the beginning."""
         rec = rec or unrecorded
-        x = rec("embedded", self.embedding(tokens))  # (B, T, C)
+        x = rec("embedded", self.embedding(tokens) * self.scale)  # (B, T, C)
         cell = LSTMCell if plain else None
         states, state = recurrent.read(self.lstm, self.dropout(x), state=state, cell=cell, rec=rec)
         return rec("states", self.dropout(states)), state

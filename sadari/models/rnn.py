@@ -11,6 +11,7 @@ step, so that the order counts, and so that histories that mean the same can sha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -174,6 +175,7 @@ class RNNLanguage(nn.Module):
         self.embedding = nn.Embedding(inputs, config.width)
         self.rnn: nn.RNN = make_core(nn.RNN, config)
         self.head = make_head(self.embedding, config.tied)
+        self.scale = math.sqrt(config.width) if config.tied else 1.0  # small to write with, large to read
         self.dropout = nn.Dropout(config.dropout)
         initialise(self)
 
@@ -186,7 +188,7 @@ class RNNLanguage(nn.Module):
     ) -> tuple[Float[Tensor, "B T C"], State]:
         """The last layer's states, and the state to go on from; `state` None is the beginning."""
         rec = rec or unrecorded
-        x = rec("embedded", self.embedding(tokens))  # (B, T, C)
+        x = rec("embedded", self.embedding(tokens) * self.scale)  # (B, T, C)
         cell = RNNCell if plain else None
         states, state = recurrent.read(self.rnn, self.dropout(x), state=state, cell=cell, rec=rec)
         return rec("states", self.dropout(states)), state
