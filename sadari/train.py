@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from sadari import checkpoint, probe
 from sadari.borrowed import borrowed
 from sadari.errors import SadariError
+from sadari.heap import kept_memory
 from sadari.loop import Loop, SadariInterrupted, Trained, Watcher, flag
 from sadari.optim import SCHEDULES
 
@@ -83,6 +85,7 @@ class TrainConfig:
                 raise SadariError(f"{flag(name)} {value:g} is out of range; it must be {rule}")
 
 
+LARGE = 1 << 20  # parameters from which a step's tensors are so large that the kernel would take them back
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": tuple(SCHEDULES),
@@ -139,7 +142,8 @@ def train(
     """
     was_training = model.training
     saved = checkpoint.load(folder) if folder else None
-    with borrowed(next(model.parameters()).device) as signals:
+    large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
+    with borrowed(next(model.parameters()).device) as signals, kept_memory() if large else nullcontext():
         if saved:
             settled = saved[1]["settled"]
         else:
