@@ -200,7 +200,7 @@ def _plans(
         name: plan_fit(
             name,
             prepared.table.source,
-            budget=budget or default_budget(prepared),
+            budget=budget or default_budget(prepared.table.rows, prepared.kind, prepared.task),
             seed=seed,
             drop=drop,
             log_target=log_target,

@@ -161,7 +161,8 @@ def climb(
         )
     measure = find_metric(metric, prepared.task)
     ladder = ladder_for(prepared.task, prepared.kind)
-    limit = Budget.parse(budget) if isinstance(budget, str) else budget or default_budget(prepared)
+    usual = default_budget(prepared.table.rows, prepared.kind, prepared.task)
+    limit = Budget.parse(budget) if isinstance(budget, str) else budget or usual
     table = prepared.table
     settings: dict[str, Any] = {
         "format": FORMAT,
@@ -247,13 +248,13 @@ def _in_unit(content: dict[str, Any], unit: str) -> dict[str, Any]:
     return {**content, "verdict": verdict, "metric": said(metric), "sizes": sizes}
 
 
-def default_budget(prepared: Prepared) -> Budget:
+def default_budget(rows: int, kind: str = "table", task: str = "") -> Budget:
     """Eight seconds for each rung (30 of texts, 90 of a language), and more of very many rows, up to two
     minutes."""
     usual = SECONDS
-    if prepared.kind == "text":
-        usual = LANGUAGE_SECONDS if prepared.task == "language" else TEXT_SECONDS
-    return Budget(seconds=round(min(max(usual, SECONDS * prepared.table.rows / ROWS), MOST), 1))
+    if kind == "text":
+        usual = LANGUAGE_SECONDS if task == "language" else TEXT_SECONDS
+    return Budget(seconds=round(min(max(usual, SECONDS * rows / ROWS), MOST), 1))
 
 
 def choose(ladder: Ladder, rungs: Sequence[str] | None, prepared: Prepared) -> list[str]:
