@@ -170,7 +170,7 @@ class LSTMLanguage(nn.Module):
 
     Config: ClassVar = LSTMLanguageConfig
     TINY: ClassVar = LSTMLanguageConfig(width=8)
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.01, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.005, "clip": 1.0}
     carries: ClassVar[bool] = True
     context: ClassVar[int | None] = None
 
