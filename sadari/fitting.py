@@ -333,8 +333,8 @@ def suits(rung: Rung, prepared: Prepared) -> bool:
     model_class = rung.load()
     if not hasattr(model_class, "tokenizer_json"):
         return True
-    config = model_class.Config()
     try:
+        config = model_class.Config()
         tokenizer = Tokenizer.from_json(model_class.tokenizer_json(config))
     except SadariError:  # not fetched
         return False
