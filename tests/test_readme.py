@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def commands(readme: str) -> list[tuple[str, list[str]]]:
 def test_every_command_works_and_ends_as_shown(readme: str, tmp_path: Path) -> None:
     open_table("diabetes").frame.collect().head(3).drop("progression").write_csv(tmp_path / "rows.csv")
     for command, shown in commands(readme):
-        words = [sys.executable, "-m", "sadari", *command.split()[1:]]
+        words = [sys.executable, "-m", "sadari", *shlex.split(command)[1:]]
         done = subprocess.run(
             words, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
         )
