@@ -124,7 +124,7 @@ class Batches:
 
 
 class TextBatches:
-    """Every text once an epoch, in a new order each; texts of like length share a batch and little is padding.
+    """Every text once an epoch, in a new order each; texts of like length share a batch, with little padding.
 
     arrays   {"features": (N, T) tokens with PAD at the right, "targets": (N,)}
     size     texts a batch at most; 0 = `TEXTS`

@@ -32,6 +32,7 @@ from sadari.losses import Loss
 from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, WEIGHTS, Run, save_result, save_spec, save_weights
 from sadari.tasks import Penalised, Task, build, loss_for, make_task
 from sadari.train import TrainConfig, Watcher, train
+from sadari.vectors import WordVectors
 
 SAMPLE = 200  # texts that are looked at to tell whether a pretrained encoder knows their language
 VERSIONS = ("sadari", "torch", "numpy", "polars")
@@ -246,6 +247,8 @@ def _learn(
     trainee: nn.Module = Stack.of(networks) if stackable(first) else first
     begun: list[Note] = []
     learnt: Any = first
+    if hasattr(learnt, "start_from") and learnt.config.vectors:
+        _start_from_vectors(learnt, plan.prepared.spec)
     if hasattr(learnt, "begin") and not (folder / CHECKPOINT).is_dir():  # a network that has learnt elsewhere
         begun = learnt.begin(arrays["features"], arrays["targets"], plan.loss).get("notes", [])
     trained = train(
@@ -267,6 +270,22 @@ def _learn(
         "start_scores": [score if math.isfinite(score) else None for score in trained.best_score.tolist()],
     }
     return network, facts, begun
+
+
+def _start_from_vectors(network: Any, spec: Any) -> None:
+    """Begin with the word vectors of a file where the tokenizer's words have one.
+
+    Raises SadariError when the file is none, is not as wide as the embedding, or knows none of the words.
+    """
+    vectors = WordVectors.load(network.config.vectors)
+    words = [spec.tokenizer.token(number).strip("▁ ") for number in range(spec.width)]
+    matrix, found = vectors.matrix_for(words, network.config.width)
+    if not found.any():
+        raise SadariError(
+            f"{network.config.vectors} has a vector for none of the {spec.width:,} tokens; cut texts into "
+            f"words with --tokenizer words"
+        )
+    network.start_from(torch.from_numpy(matrix), torch.from_numpy(found))
 
 
 @runtime_checkable

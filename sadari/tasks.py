@@ -158,7 +158,7 @@ class LanguageTask:
         """`"loss"`: mean nats a token."""
         net: Any = model
         carried = [batch[f"state.{i}"] for i in range(len(batch) - 2)]
-        begin = tuple(part.clone() for part in carried)  # autograd keeps it; what is in the batch is overwritten
+        begin = tuple(part.clone() for part in carried)  # autograd keeps it; the batch's own is overwritten
         hidden, state = net.hidden(batch["tokens"], begin or None)
         for old, new in zip(carried, state if carried else (), strict=True):
             old.copy_(new.detach())
@@ -235,7 +235,7 @@ def make_task(kind: str, name: str, loss: Loss, monitor: Monitor = "auto", rows:
 
 
 def loss_for(spec: Spec, name: str | None = None, **settings: Any) -> Loss:
-    """The usual loss, squared for numbers and cross-entropy for classes and tokens, or the one of that name."""
+    """The usual loss, squared for numbers and cross-entropy for classes and tokens, or that of `name`."""
     if spec.task == "language":
         return make_loss("cross-entropy", classes=spec.width)
     classes = None if spec.classes is None else len(spec.classes)

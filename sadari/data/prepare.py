@@ -119,7 +119,9 @@ def prepare(
     features go to raw files in `cache` (a temporary folder if None).
     Raises SadariError when the table, its target or `drop` cannot be used.
     """
-    source, kind, task = recognise(source, kind=kind, task=task, target=target, reading=reading, memory=memory)
+    source, kind, task = recognise(
+        source, kind=kind, task=task, target=target, reading=reading, memory=memory
+    )
     if kind == "text":
         if drop or log_target:
             flag = f"--drop {drop[0]}" if drop else "--log-target"
