@@ -41,7 +41,7 @@ TEXTS: Texts = {
         "낱말이 아니라 철자를 보는 셈이다.",
     ),
 }
-FOREIGN = 0.5  # share of tokens, unknown or single letters, from which this is said
+FOREIGN = 0.25  # share of tokens, unknown or single letters, from which this is said
 BLOCK = 8192  # tokens that are encoded at once, padding included
 SIZES = ("width", "layers", "heads", "inner", "longest", "types")
 SMALLEST = "width=8 layers=2 heads=2 inner=16 longest=64 types=2 pooling=mean normalise=1"
