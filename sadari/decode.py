@@ -138,7 +138,8 @@ def pieces(
                 if watches[row].stopped:
                     writing.drop(row)
                 elif token is None:
-                    piece += watches[row].add(streams[row].end())
+                    rest = streams[row].end().removesuffix("\ufffd")  # cut short within a character: leave it
+                    piece += watches[row].add(rest)
                     piece += watches[row].end()
                 if piece:
                     yield row, piece

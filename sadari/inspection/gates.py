@@ -28,8 +28,8 @@ PARTS_OF_A_CELL = ("forget", "input", "output", "cell")
 
 TEXTS = {
     "title": (
-        "Unit {unit} keeps {kept} of its cell a step, and least at ‘{wiped}’ ({least})",
-        "유닛 {unit}: 한 단계에 셀의 {kept}를 지키고, ‘{wiped}’에서 가장 적게 지킨다({least})",
+        "Unit {unit} lets go of its cell at {drops} of {steps} tokens, most at ‘{wiped}’ (keeps {least})",
+        "유닛 {unit}: 토큰 {steps}개 중 {drops}개에서 셀을 놓는다. 가장 많이 놓는 곳은 ‘{wiped}’({least} 지킴)",
     ),
     "caption": (
         "One unit of layer {layer}, read forwards over {what}. Forget gate: share of the cell that stays. "
@@ -42,10 +42,12 @@ TEXTS = {
     "example": ("a {part} text", "{part} 글 하나"),
     "row": ("a {part} series", "{part} 수열 하나"),
     "see": (
-        "A cell that keeps {kept} a step still holds half of what it was told after {half} steps. It moved "
-        "most at ‘{moved}’, from {before} to {after}.",
-        "한 단계에 {kept}를 지키는 셀은 들은 것의 절반을 {half}단계 뒤까지 지닙니다. 가장 크게 움직인 곳은 "
-        "‘{moved}’로, {before}에서 {after}로 갔습니다.",
+        "Where the forget gate is open (a typical {kept}), the cell carries what it was told on to the next "
+        "token, about {lasts} tokens at a stretch here; below one half it lets go. It moved most at "
+        "‘{moved}’, from {before} to {after}.",
+        "망각 게이트가 열린 곳(보통 {kept})에서 셀은 들은 것을 다음 토큰으로 나르며, 여기서는 한 번에 "
+        "{lasts}개쯤 갑니다. 절반 아래로 닫히면 놓습니다. 가장 크게 움직인 곳은 ‘{moved}’로, {before}에서 "
+        "{after}로 갔습니다.",
     ),
     "forget": ("forget gate", "망각 게이트"),
     "input": ("input gate", "입력 게이트"),
@@ -67,8 +69,8 @@ def gates(
     """One unit's gates along a text: token (T,) as text; forget, input, output, cell (T,).
 
     Without `unit`, the one whose cell moves most; without `layer`, the last; both are counted from 1.
-    facts["kept"] is the geometric mean of the forget gate. Raises SadariError when the run has no such layer
-    or unit, or the text no token.
+    facts["kept"] is the median of the forget gate, facts["drops"] the number of tokens at which it is below
+    one half. Raises SadariError when the run has no such layer or unit, or the text no token.
     """
     core: Any = run.model.lstm
     layer = core.num_layers if layer is None else layer
@@ -80,10 +82,9 @@ def gates(
     values = {name: value[0].numpy() for name, value in _cell_values(run, read, layer - 1).items()}  # (T, C)
     chosen = int(values["cell"].std(0).argmax()) if unit is None else unit - 1
     along = {name: values[name][:, chosen].astype(np.float64) for name in PARTS_OF_A_CELL}
-    kept = float(np.exp(np.log(np.maximum(along["forget"], 1e-12)).mean()))
+    kept, drops = float(np.median(along["forget"])), int((along["forget"] < 0.5).sum())
     least, moves = int(along["forget"].argmin()), np.diff(along["cell"], prepend=0.0)
     most = int(np.abs(moves).argmax())
-    half = np.log(0.5) / np.log(kept) if kept < 1 else np.inf
     what = TEXTS["given"] if text is not None else _named("row" if run.kind == "series" else "example", part)
     return View(
         "gates",
@@ -91,7 +92,8 @@ def gates(
             TEXTS,
             "title",
             unit=chosen + 1,
-            kept=f"{kept:.0%}",
+            drops=drops,
+            steps=len(names),
             wiped=names[least],
             least=f"{along['forget'][least]:.0%}",
         ),
@@ -100,13 +102,13 @@ def gates(
             TEXTS,
             "see",
             kept=f"{kept:.0%}",
-            half=number(float(half), 2),
+            lasts=number(len(names) / (drops + 1), 2),
             moved=names[most],
             before=float(along["cell"][most] - moves[most]),
             after=float(along["cell"][most]),
         ),
         {"token": np.array(names, dtype=str), **along},
-        {"rung": run.rung, "unit": chosen + 1, "layer": layer, "kept": kept, "half": float(half)},
+        {"rung": run.rung, "unit": chosen + 1, "layer": layer, "kept": kept, "drops": drops},
         {
             **{name: TEXTS[name] for name in PARTS_OF_A_CELL},
             "token": TEXTS["number" if run.kind == "series" else "token"],

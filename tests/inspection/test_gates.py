@@ -45,8 +45,9 @@ def test_shows_one_unit_along_a_text(rung: str, small_run: Any) -> None:
         assert len(view.arrays[gate]) == len(tokens)
         assert ((view.arrays[gate] > 0) & (view.arrays[gate] < 1)).all()
     assert view.facts["unit"] in range(1, 7) and view.facts["layer"] == 1
-    assert view.facts["kept"] == pytest.approx(np.exp(np.log(view.arrays["forget"]).mean()))
-    assert view.see[0].startswith("A cell that keeps") and "절반을" in view.see[1]
+    assert view.facts["kept"] == pytest.approx(np.median(view.arrays["forget"]))
+    assert view.facts["drops"] == (view.arrays["forget"] < 0.5).sum()
+    assert view.see[0].startswith("Where the forget gate is open") and "망각 게이트가" in view.see[1]
     for lang in ("en", "ko"):
         for width in (680, 340):
             assert draw(view, lang, width) is not None
