@@ -29,7 +29,7 @@ PARTS_OF_A_CELL = ("forget", "input", "output", "cell")
 TEXTS = {
     "title": (
         "Unit {unit} lets go of its cell at {drops} of {steps} tokens, most at ‘{wiped}’ (keeps {least})",
-        "유닛 {unit}: 토큰 {steps}개 중 {drops}개에서 셀을 놓는다. 가장 많이 놓는 곳은 ‘{wiped}’({least} 지킴)",
+        "유닛 {unit}: 토큰 {steps}개 중 {drops}개에서 셀을 놓고, ‘{wiped}’에서 가장 많이 놓는다({least})",
     ),
     "caption": (
         "One unit of layer {layer}, read forwards over {what}. Forget gate: share of the cell that stays. "
