@@ -18,7 +18,7 @@ from sadari.report.words import Words, micro, ticks
 
 WIDTH, HEIGHT = 340, 240  # a telephone's width, so that letters keep their size there
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 12, 40
-NAMES = 124  # room at the right for the rungs' names
+NAMES, LONGEST = 124, 17  # room at the right for the rungs' names; letters that it holds
 APART = 15  # least distance of two of them
 COLOURS = ("var(--dot)", "var(--other)")
 
@@ -63,7 +63,7 @@ def price_picture(content: Mapping[str, Any], words: Words) -> str:
         parts.append(_dot(x, y, 7 if chosen else 5, colour, hollow=rung["outside"]))
         column = WIDTH - RIGHT - NAMES + 18  # names stand in one column, where no dot is
         parts.append(f'<path class="lead" d="M{x + 8:.1f} {y:.1f}L{column - 4} {label:.1f}"/>')
-        parts.append(_text(column, label + 4, escape(rung["name"]), "start", "label"))
+        parts.append(_text(column, label + 4, escape(_short(rung["name"])), "start", "label"))
     said = [
         f"{escape(rung['name'])}: {micro(rung['microseconds_per_example'])}, {words.score(rung['score'])}"
         for rung in rungs
@@ -96,6 +96,11 @@ def sizes_picture(content: Mapping[str, Any], words: Words) -> str:
         points = ", ".join(f"{count:,} {words.score(score)}" for count, score in _points(curve))
         said.append(f"{escape(curve['rung'])}: {points}")
     return _svg(parts, f"{words('sizes chart')}: {'; '.join(said)}")
+
+
+def _short(name: str) -> str:
+    """A name that has room at the right."""
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def _points(curve: Mapping[str, Any]) -> list[tuple[int, float]]:

@@ -19,7 +19,7 @@ CHOSEN = {
     "series": {"regress": ("residuals", "memory"), "classify": ("calibration", "confusion", "memory")},
     "text": {
         "classify": ("confusion", "words", "attention", "gates"),
-        "language": ("words", "attention", "gates"),
+        "language": ("words", "memory", "gates"),
     },
 }
 
