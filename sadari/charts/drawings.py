@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from sadari.charts import attention, lines, maps, memory, scores, speed, words
+from sadari.charts import attention, following, lines, maps, memory, scores, speed, words
 from sadari.charts.brush import Brush
 from sadari.charts.theme import WIDE, config, heading
 from sadari.errors import SadariError
@@ -31,6 +31,7 @@ DRAWINGS: dict[str, Callable[[Brush], alt.TopLevelMixin]] = {
     "attention": attention.attention,
     "speed": speed.speed,
     "words": words.words,
+    "following": following.following,
 }
 
 

@@ -140,6 +140,12 @@ VIEWS: dict[str, ViewInfo] = dict(
             kinds=("text", "series"),
         ),
         _view(
+            "following", ("language",), ("n-gram", "rnn", "lstm", "transformer"),
+            "what it expects after a beginning: the likeliest tokens and their odds",
+            "첫머리 다음에 무엇이 오리라 보는가: 가장 그럴듯한 토큰과 확률",
+            kinds=("text",),
+        ),
+        _view(
             "words", ("classify", "language"), ("embedding", "rnn", "lstm", "attention", "transformer"),
             "which words are near each other, where one-hot has all equally far",
             "어느 낱말이 서로 가까운가, 원-핫에서는 모두 똑같이 멀다",

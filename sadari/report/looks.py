@@ -14,12 +14,12 @@ from sadari.lang import Lang
 from sadari.report.html import figure, tag
 from sadari.runs import Run
 
-CHOSEN = {
+CHOSEN: dict[str, dict[str, tuple[str, ...]]] = {
     "table": {"regress": ("residuals", "weights"), "classify": ("calibration", "confusion", "weights")},
     "series": {"regress": ("residuals", "memory"), "classify": ("calibration", "confusion", "memory")},
     "text": {
         "classify": ("confusion", "words", "attention", "gates"),
-        "language": ("words", "memory", "gates"),
+        "language": ("following", "words", "memory", "gates"),
     },
 }
 
