@@ -5,7 +5,7 @@ A model of a language is nothing but this list, asked again after each token tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,12 +47,12 @@ def following(run: Run, *, text: str | None = None, top: int = 10) -> View:
         raise SadariError(f"--top {top} shows nothing; give 1 or more")
     tokenizer = run.spec.tokenizer
     if text is None:
-        stream = run.data().validation
+        stream: Any = run.data().validation
         tokens = [tokenizer.end, *map(int, stream.features[: min(BEGINNING, int(stream.starts[1]) - 1)])]
         text = tokenizer.decode(tokens[1:])
     else:
         tokens = run.spec.encode_prompts([text])[0].tolist()
-    model = run.model
+    model: Any = run.model
     with torch.inference_mode():
         logits, _ = model.step(torch.tensor([tokens]), model.start(1))
         logs = logits[0].double().log_softmax(-1)
