@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sadari.errors import SadariError
+from sadari.layers.shortlist import Shortlist, can_shortlist
 
 Prompt = str | Sequence[int]
 """A text, or its tokens."""
@@ -73,6 +74,11 @@ class Sampling:
     """Texts before which the writing ends."""
     seed: int = 0
     """Start of the random choices: the same seed writes the same; text i of a batch draws as seed + i."""
+
+    @property
+    def likeliest(self) -> bool:
+        """Whether the next token is always the one with the largest logit of the model's own."""
+        return self.temperature == 0 and self.penalty == 1 and not self.no_repeat
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
@@ -183,7 +189,8 @@ class Writing:
         self.dropped: set[int] = set()
         self.read = 0  # tokens of each text that the state holds
         self.laid_out: list[tuple[Tensor, Tensor]] = []
-        self.module = model if isinstance(model, nn.Module) else None
+        self.head: Any = None  # the model's own, while a shortlist stands in its place
+        self.module: Any = model if isinstance(model, nn.Module) else None
         parameter = None if self.module is None else next(self.module.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
 
@@ -192,6 +199,9 @@ class Writing:
             self.was_training = self.module.training
             self.module.eval()
             if len(self.prompts) <= FEW and self.sampling.max_tokens >= MANY:
+                if self.sampling.likeliest and can_shortlist(getattr(self.module, "head", None)):
+                    self.head = self.module.head
+                    self.module.head = Shortlist(self.head, self.never)
                 laid_out = lay_out(self.module)
                 self.laid_out = laid_out if self.was_training else []  # else it may well write again
         return self
@@ -199,6 +209,8 @@ class Writing:
     def __exit__(self, *_: object) -> None:
         if self.module is not None:
             self.module.train(self.was_training)
+            if self.head is not None:
+                self.module.head = self.head
         for weight, before in self.laid_out:
             weight.data = before
 

@@ -128,10 +128,8 @@ class Loop:
                 self.epoch_began = step
         return self._finish(stopped)
 
-    def _backward(self) -> probe.Backward:
-        backward = self.task.backward
-        if self.settled["precision"] == "bf16":
-            backward = probe.autocast(backward, self.parameters[0].device)
+    def _backward(self) -> probe.Ask:
+        backward = self._asked(self.task.backward)
         if not self.config.log_gradients:
             return backward
 
@@ -142,6 +140,9 @@ class Loop:
             return losses
 
         return with_norms
+
+    def _asked(self, ask: probe.Ask) -> probe.Ask:
+        return probe.in_precision(self.settled["precision"], ask, self.parameters[0].device)
 
     def _start(self) -> None:
         self.log = checkpoint.Log(self.folder, self.step)
@@ -184,7 +185,7 @@ class Loop:
         self.died |= dict.fromkeys(newly, self.step)
         last = last or self.step == self.steps
         if rows_of(self.validation) and (last or self.step % self.evaluate_every == 0):
-            scores = self.task.score(self.model, self.validation)
+            scores = self._asked(self.task.score)(self.model, self.validation)
             self.best.update(scores["score"], self.step)
             record |= {
                 f"validation_{name}": _plain(value.tolist())

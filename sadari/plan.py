@@ -126,8 +126,9 @@ def plan(
     try:
         settled = probe.settle(model, task, train, validation, config, rows, learning_rates)
         batches = make_batches(model, task, train, config, rows)
-        pace = probe.step_seconds(model, task.backward, batches, config, seconds=0.2)
-        look = probe.look_seconds(model, task, validation)
+        backward = probe.in_precision(settled["precision"], task.backward, device)
+        pace = probe.step_seconds(model, backward, batches, config, seconds=0.2)
+        look = probe.look_seconds(model, task, validation, settled["precision"])
         macs = probe.macs_a_step(model, task, batches.first())
     finally:
         torch.set_num_threads(threads)

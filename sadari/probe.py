@@ -25,7 +25,8 @@ from sadari.tasks import macs_of
 if TYPE_CHECKING:
     from sadari.train import TrainConfig
 
-Backward = Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
+Ask = Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
+"""A question of a task about a model: (model, arrays) -> named losses."""
 Feed = Batches | TextBatches | Stretches
 
 EPOCHS = 100  # without a word about length: so many passes ...
@@ -37,6 +38,7 @@ LOOKS = 200  # evaluations and log lines a training has at most, unless it is to
 THREADS_PAY = 1 << 25  # multiply-adds a step; half as many gain a third, until another program wants the core
 BF16_PAYS = 1 << 30  # multiply-adds a step below which bf16 is not even timed
 FASTER = 1.2  # the gain in speed that makes up for its digits
+LONG = 1.0  # seconds of a measurement that need not be made again
 SHARE = 0.9  # of a budget in seconds is planned for; the rest is for a machine busier than while it was timed
 
 
@@ -56,13 +58,13 @@ def settle(
     batches = make_batches(model, task, train, config, rows)
     threads = config.threads or choose_threads(model, task, batches)
     torch.set_num_threads(threads)
-    precision = (
-        config.precision if config.precision != "auto" else choose_precision(model, task, batches, config)
-    )
+    precision: str = config.precision
+    if precision == "auto":
+        precision = choose_precision(model, task, batches, config)
     rate = config.learning_rate
     if not rate and rates is None:
         rate = range_test(model, task, train, config).chosen
-    steps, limit = length(model, task, batches, validation, config)
+    steps, limit = length(model, task, batches, validation, config, precision)
     timed = config.budget_seconds > 0 or (config.precision == "auto" and precision == "bf16")
     return {
         "steps": steps,
@@ -75,14 +77,19 @@ def settle(
 
 
 def length(
-    model: nn.Module, task: Any, batches: Feed, validation: Mapping[str, Tensor], config: TrainConfig
+    model: nn.Module,
+    task: Any,
+    batches: Feed,
+    validation: Mapping[str, Tensor],
+    config: TrainConfig,
+    precision: str = "fp32",
 ) -> tuple[int, str]:
     """Steps to take, and what sets them: "epochs" or "budget"."""
     asked = config.epochs * batches.per_epoch
     usual = max(EPOCHS * batches.per_epoch, STEPS[0])
     budgets = [float(config.budget_steps or math.inf)]
     if config.budget_seconds:
-        budgets.append(affordable(model, task, batches, validation, config))
+        budgets.append(affordable(model, task, batches, validation, config, precision))
     elif not config.budget_steps:
         usual = min(usual, STEPS[1])
     epochs = asked or (math.inf if config.budget_steps else usual)
@@ -144,13 +151,14 @@ def choose_precision(model: nn.Module, task: Any, batches: Feed, config: TrainCo
     if macs_a_step(model, task, batches.first()) < BF16_PAYS:
         return "fp32"
     plain = step_seconds(model, task.backward, batches, config, seconds=0.3)
-    half = step_seconds(model, autocast(task.backward, device), batches, config, seconds=0.3)
+    half = step_seconds(model, in_precision("bf16", task.backward, device), batches, config, seconds=0.3)
     return "bf16" if plain > FASTER * half else "fp32"
 
 
-def autocast(backward: Backward, device: torch.device) -> Backward:
-    """`task.backward` with the model's products in bf16; weights and their gradients stay fp32."""
-    return torch.autocast(device.type, torch.bfloat16)(backward)
+def in_precision(precision: str, ask: Ask, device: torch.device) -> Ask:
+    """`task.backward` or `task.score`, in bf16 with the model's products in it; weights and their gradients
+    stay fp32."""
+    return torch.autocast(device.type, torch.bfloat16)(ask) if precision == "bf16" else ask
 
 
 def _has_bf16(device: torch.device) -> bool:
@@ -164,12 +172,18 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def affordable(
-    model: nn.Module, task: Any, batches: Feed, validation: Mapping[str, Tensor], config: TrainConfig
+    model: nn.Module,
+    task: Any,
+    batches: Feed,
+    validation: Mapping[str, Tensor],
+    config: TrainConfig,
+    precision: str,
 ) -> int:
     """Steps that fit into `config.budget_seconds` beside their evaluations and this timing; at least one."""
     began = time.perf_counter()
-    pace = step_seconds(model, task.backward, batches, config, seconds=min(0.3, 0.03 * config.budget_seconds))
-    look = look_seconds(model, task, validation)
+    backward = in_precision(precision, task.backward, next(model.parameters()).device)
+    pace = step_seconds(model, backward, batches, config, seconds=min(0.3, 0.03 * config.budget_seconds))
+    look = look_seconds(model, task, validation, precision)
     left = SHARE * config.budget_seconds - (time.perf_counter() - began)
     steps = left / (pace + look / (config.evaluate_every or batches.per_epoch))
     if not config.evaluate_every:
@@ -177,30 +191,36 @@ def affordable(
     return max(1, int(steps))
 
 
-def look_seconds(model: nn.Module, task: Any, validation: Mapping[str, Tensor]) -> float:
-    """Seconds of one evaluation, the better of two; 0 without validation rows."""
+def look_seconds(
+    model: nn.Module, task: Any, validation: Mapping[str, Tensor], precision: str = "fp32"
+) -> float:
+    """Seconds of one evaluation, of a short one the better of two; 0 without validation rows."""
     if not rows_of(validation):
         return 0.0
-    times = []
-    for _ in range(2):
+    score = in_precision(precision, task.score, next(model.parameters()).device)
+    times: list[float] = []
+    while len(times) < 2 and sum(times) < LONG:
         began = time.perf_counter()
-        task.score(model, validation)
+        score(model, validation)
         times.append(time.perf_counter() - began)
     return min(times)
 
 
 def step_seconds(
-    model: nn.Module, backward: Backward, batches: Feed, config: TrainConfig, seconds: float
+    model: nn.Module, backward: Ask, batches: Feed, config: TrainConfig, seconds: float
 ) -> float:
-    """Median seconds of a step, timed for about `seconds`, at least three times, after one that allocates."""
+    """Median seconds of a step, timed for about `seconds`, after one that allocates.
+
+    At least three are timed, or one where they take long.
+    """
     copied = copy.deepcopy(model).train()
     optimizer = make_optimizer(copied, config, 1e-9, per_epoch=batches.per_epoch)
     parameters = [parameter for parameter in copied.parameters() if parameter.requires_grad]
     times: list[float] = []
     state = batches.state()
     with torch.random.fork_rng(devices=[]):
-        ended = began = time.perf_counter()
-        while len(times) < 4 or ended - began < seconds:
+        ended = time.perf_counter()
+        while not _enough(times, seconds):
             for batch in batches.epoch():
                 backward(copied, batch)
                 if config.clip:
@@ -209,7 +229,11 @@ def step_seconds(
                 now = time.perf_counter()
                 times.append(now - ended)
                 ended = now
-                if len(times) >= 4 and ended - began >= seconds:
+                if _enough(times, seconds):
                     break
     batches.load(state)
     return statistics.median(times[1:])
+
+
+def _enough(times: Sequence[float], seconds: float) -> bool:
+    return (len(times) >= 4 and sum(times) >= seconds) or (len(times) >= 2 and sum(times) >= LONG)

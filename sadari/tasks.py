@@ -27,6 +27,7 @@ EVALUATION_ROWS = (
 EVALUATION_TOKENS = 1 << 14  # tokens a block of texts, padding included
 STRETCH, WARM = 256, 32  # tokens scored and read before, by a model that has no context of its own
 SCORED_TOKENS = 1 << 15  # of the validation stream that the loop looks at between two steps
+SCORED_MACS, SCORED_TEXTS = 1 << 39, 256  # multiply-adds of such a look at texts, and texts at the least
 Spec = TableSpec | TextSpec | LanguageSpec
 
 
@@ -112,6 +113,7 @@ class TableTask:
         total = torch.zeros(1 + errors, getattr(model, "members", 1), dtype=torch.float64)
         for rows, block in self.blocks(features):
             output = model(block)
+            output = output.to(torch.promote_types(output.dtype, torch.float32))  # the loop may ask in bf16
             target = targets[rows].expand(output.shape[:-1])
             total[0] += self.loss(output, target).double().sum(-1).reshape(-1)
             if errors:
@@ -124,6 +126,18 @@ class TextTask(TableTask):
     """`classify` texts: features are tokens (B, T) with PAD at the right."""
 
     batching: ClassVar[str] = "texts"
+
+    def score(self, model: nn.Module, arrays: Batch) -> dict[str, Tensor]:
+        """As for rows; of a model that takes long to read them, on some of the texts, evenly spread."""
+        net: Any = model
+        lengths = is_real(arrays["features"]).sum(-1)
+        length = max(round(lengths.double().mean().item()), 1) if len(lengths) else 1
+        each = macs_of(type(net), net.config, 0, self.loss.outputs, length) if hasattr(net, "macs") else 1
+        most = max(SCORED_MACS // max(each, 1), SCORED_TEXTS)
+        if len(lengths) > most:
+            chosen = torch.arange(most) * len(lengths) // most
+            arrays = {name: array[chosen] for name, array in arrays.items()}
+        return super().score(model, arrays)
 
     def blocks(self, features: Tensor) -> Iterator[tuple[Any, Tensor]]:
         """Texts of like length together, cut where the longest ends."""
