@@ -73,6 +73,118 @@ def draw_noise(state, share, other):
     return word if draw(state) < share[word] else other[word]
 
 
+FLOATS = ir.VectorType(ir.FloatType(), 16)  # one register of 512 bits, two of 256, four of 128
+BLOCK = 2  # such vectors that are worked on side by side; PAD_WIDTH numbers
+
+
+class _Rows:
+    """Builds the instructions that read and write rows of C-contiguous float32 matrices, vector by vector."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any) -> None:
+        self.context, self.builder, self.signature = context, builder, signature
+        module, word = builder.module, ir.FloatType()
+        self.fma = cgutils.get_or_insert_function(
+            module, ir.FunctionType(FLOATS, [FLOATS] * 3), "llvm.fmuladd.v16f32"
+        )
+        self.sum = cgutils.get_or_insert_function(
+            module, ir.FunctionType(word, [word, FLOATS]), "llvm.vector.reduce.fadd.v16f32"
+        )
+
+    def array(self, values: Any, place: int) -> Any:
+        return self.context.make_array(self.signature.args[place])(self.context, self.builder, values[place])
+
+    def item(self, array: Any, index: Any) -> Any:
+        return self.builder.gep(array.data, [index])
+
+    def row(self, matrix: Any, number: Any) -> Any:
+        stride = cgutils.unpack_tuple(self.builder, matrix.strides)[0]
+        start = self.builder.mul(self.builder.sext(number, ir.IntType(64)), stride)
+        base = self.builder.bitcast(matrix.data, ir.IntType(8).as_pointer())
+        return self.builder.bitcast(self.builder.gep(base, [start]), ir.FloatType().as_pointer())
+
+    def place(self, row: Any, j: Any, b: int) -> Any:
+        at = self.builder.add(j, ir.IntType(64)(16 * b))
+        return self.builder.bitcast(self.builder.gep(row, [at]), FLOATS.as_pointer())
+
+    def load(self, row: Any, j: Any, b: int) -> Any:
+        return self.builder.load(self.place(row, j, b), align=4)
+
+    def store(self, value: Any, row: Any, j: Any, b: int) -> None:
+        self.builder.store(value, self.place(row, j, b), align=4)
+
+    def spread(self, number: Any) -> Any:
+        one = self.builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, ir.IntType(32)(0))
+        order = ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16)
+        return self.builder.shuffle_vector(one, ir.Constant(FLOATS, ir.Undefined), order)
+
+    def add(self, a: Any, b: Any, c: Any) -> Any:
+        return self.builder.call(self.fma, [a, b, c])
+
+
+@intrinsic
+def dots(typing: Any, x: Any, out: Any, outputs: Any, count: Any, scores: Any) -> Any:
+    """scores[k] = x . out[outputs[k]] for k < count, two rows at a time so that x is loaded half as often."""
+
+    def generate(context, builder, signature, values):
+        rows, i64 = _Rows(context, builder, signature), ir.IntType(64)
+        vector, matrix, names, found = (rows.array(values, place) for place in (0, 1, 2, 4))
+        width = cgutils.unpack_tuple(builder, vector.shape)[0]
+        number = context.cast(builder, values[3], signature.args[3], types.intp)
+        last = builder.sub(number, i64(1))
+        zero = ir.Constant(FLOATS, [0.0] * 16)
+        with cgutils.for_range_slice(builder, i64(0), number, i64(2)) as (k, _):
+            more = builder.add(k, i64(1))
+            pair = (k, builder.select(builder.icmp_signed("<", more, last), more, last))
+            both = [rows.row(matrix, builder.load(rows.item(names, one))) for one in pair]
+            sums = [cgutils.alloca_once_value(builder, zero) for _ in range(2 * BLOCK)]
+            for place in sums:
+                builder.store(zero, place)
+            with cgutils.for_range_slice(builder, i64(0), width, i64(16 * BLOCK)) as (j, _):
+                for b in range(BLOCK):
+                    part = rows.load(vector.data, j, b)
+                    for r in range(2):
+                        place = sums[r * BLOCK + b]
+                        builder.store(rows.add(part, rows.load(both[r], j, b), builder.load(place)), place)
+            for r in range(2):
+                total = builder.load(sums[r * BLOCK])
+                for b in range(1, BLOCK):
+                    total = builder.fadd(total, builder.load(sums[r * BLOCK + b]))
+                value = builder.call(rows.sum, [ir.FloatType()(0.0), total], fastmath=("fast",))
+                builder.store(value, rows.item(found, pair[r]))
+        return context.get_dummy_value()
+
+    return types.void(x, out, outputs, count, scores), generate
+
+
+@intrinsic
+def move(typing: Any, x: Any, out: Any, outputs: Any, count: Any, gains: Any, error: Any) -> Any:
+    """error = sum gains[k] y_k, and y_k += gains[k] x, for the rows y_k = out[outputs[k]], k < count."""
+
+    def generate(context, builder, signature, values):
+        rows, i64 = _Rows(context, builder, signature), ir.IntType(64)
+        vector, matrix, names, given, made = (rows.array(values, place) for place in (0, 1, 2, 4, 5))
+        width = cgutils.unpack_tuple(builder, vector.shape)[0]
+        number = context.cast(builder, values[3], signature.args[3], types.intp)
+        zero = ir.Constant(FLOATS, [0.0] * 16)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(BLOCK)]
+        with cgutils.for_range_slice(builder, i64(0), width, i64(16 * BLOCK)) as (j, _):
+            parts = [rows.load(vector.data, j, b) for b in range(BLOCK)]
+            for place in sums:
+                builder.store(zero, place)
+            with cgutils.for_range(builder, number) as loop:
+                row = rows.row(matrix, builder.load(rows.item(names, loop.index)))
+                gain = rows.spread(builder.load(rows.item(given, loop.index)))
+                for b in range(BLOCK):
+                    y = rows.load(row, j, b)
+                    builder.store(rows.add(gain, y, builder.load(sums[b])), sums[b])
+                    rows.store(rows.add(gain, parts[b], y), row, j, b)
+            for b in range(BLOCK):
+                rows.store(builder.load(sums[b]), made.data, j, b)
+        return context.get_dummy_value()
+
+    return types.void(x, out, outputs, count, gains, error), generate
+
+
 @_compiled
 def pair(x, out, outputs, count, rate, error, scores):
     """Score `outputs[:count]`, the first true and the rest noise, against vector x (C,); move their rows.
@@ -81,13 +193,7 @@ def pair(x, out, outputs, count, rate, error, scores):
     rows are scored before the first one moves. Returns the loss before the move, in nats:
     -log s(x y_0) - sum log s(-x y_k), s the sigmoid.
     """
-    width = len(x)
-    for k in range(count):
-        y = out[outputs[k]]
-        score = np.float32(0)
-        for j in range(width):
-            score += x[j] * y[j]
-        scores[k] = score
+    dots(x, out, outputs, count, scores)  # type: ignore[call-arg]
     loss, product = 0.0, 1.0
     for k in range(count):
         margin = scores[k] if k == 0 else -scores[k]
@@ -100,14 +206,7 @@ def pair(x, out, outputs, count, rate, error, scores):
         loss += np.float64(near - margin)
         missing = rate * grown / (np.float32(1) + grown)  # rate times what the sigmoid lacks of 1
         scores[k] = missing if k == 0 else -missing
-    for j in range(width):
-        error[j] = np.float32(0)
-    for k in range(count):
-        y, gain = out[outputs[k]], scores[k]
-        for j in range(width):
-            error[j] += gain * y[j]
-        for j in range(width):
-            y[j] += gain * x[j]
+    move(x, out, outputs, count, scores, error)
     return loss + np.log(product)
 
 
