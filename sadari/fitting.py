@@ -34,6 +34,17 @@ from sadari.tasks import Penalised, Task, build, loss_for, make_task
 from sadari.train import TrainConfig, Watcher, train
 from sadari.vectors import WordVectors
 
+TEXTS = {
+    "bf16": (
+        "trained with bf16 products, {gain:.1f} times as fast here; --precision fp32 keeps every digit",
+        "곱셈을 bf16으로 하여 훈련했습니다. 이 기계에서 {gain:.1f}배 빠릅니다. 모든 자릿수를 지키려면 "
+        "--precision fp32",
+    ),
+    "compiled": (
+        "trained with compiled steps, {gain:.2f} times as fast here; --compile off goes without",
+        "단계를 컴파일하여 훈련했습니다. 이 기계에서 {gain:.2f}배 빠릅니다. 하지 않으려면 --compile off",
+    ),
+}
 SAMPLE = 200  # texts that are looked at to tell whether a pretrained encoder knows their language
 VERSIONS = ("sadari", "torch", "numpy", "polars")
 
@@ -262,6 +273,7 @@ def _learn(
     )
     best = int(trained.best_score.argmin())
     network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee
+    begun += [Note.of(TEXTS, name, gain=gain) for name, gain in trained.settled.get("gains", {}).items()]
     facts = {
         "solved": False,
         "steps": trained.steps,

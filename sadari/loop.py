@@ -65,7 +65,7 @@ class Trained:
     history: list[dict[str, Any]] = field(default_factory=list)
     """The records of log.jsonl."""
     settled: dict[str, Any] = field(default_factory=dict)
-    """What was found out before the first step: steps, learning_rate, threads, precision."""
+    """What was found out before the first step: steps, learning_rate, threads, precision, compiled."""
     died: dict[int, int] = field(default_factory=dict)
     """Members whose loss stopped being a number, with the step at which that was seen."""
 
@@ -129,7 +129,10 @@ class Loop:
         return self._finish(stopped)
 
     def _backward(self) -> probe.Ask:
-        backward = self._asked(self.task.backward)
+        backward = self.task.backward
+        if self.settled.get("compiled"):
+            backward = probe.with_compiled(backward, self.model)
+        backward = self._asked(backward)
         if not self.config.log_gradients:
             return backward
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sadari.batches import Batches, Stretches, TextBatches, make_batches, rows_of
+from sadari.errors import SadariError
 from sadari.optim import clip_gradients, make_optimizer
 from sadari.rates import range_test
 from sadari.tasks import macs_of
@@ -38,6 +41,8 @@ LOOKS = 200  # evaluations and log lines a training has at most, unless it is to
 THREADS_PAY = 1 << 25  # multiply-adds a step; half as many gain a third, until another program wants the core
 BF16_PAYS = 1 << 30  # multiply-adds a step below which bf16 is not even timed
 FASTER = 1.2  # the gain in speed that makes up for its digits
+COMPILING_PAYS = 1 << 34  # multiply-adds a step below which compiling is not even tried
+LONG_RUN = 240.0  # seconds of training, likewise: compiling takes 10 to 40
 LONG = 1.0  # seconds of a measurement that need not be made again
 SHARE = 0.9  # of a budget in seconds is planned for; the rest is for a machine busier than while it was timed
 
@@ -53,25 +58,30 @@ def settle(
 ) -> dict[str, Any]:
     """Threads, precision, learning rate and steps, as plain values that a saved state can hold.
 
-    `limit` says what ends the training at `steps`; `timed` whether a clock had a say. Sets the thread count.
+    `limit` says what ends the training at `steps`; `timed` whether a clock had a say; `gains` by how much
+    bf16 and a compiled step were faster than without. Sets the thread count.
     """
     batches = make_batches(model, task, train, config, rows)
     threads = config.threads or choose_threads(model, task, batches)
     torch.set_num_threads(threads)
+    gains: dict[str, float] = {}
     precision: str = config.precision
     if precision == "auto":
-        precision = choose_precision(model, task, batches, config)
+        precision = choose_precision(model, task, batches, config, gains)
+    compiled = choose_compiled(model, task, batches, config, precision, gains)
     rate = config.learning_rate
     if not rate and rates is None:
         rate = range_test(model, task, train, config).chosen
     steps, limit = length(model, task, batches, validation, config, precision)
-    timed = config.budget_seconds > 0 or (config.precision == "auto" and precision == "bf16")
+    timed = config.budget_seconds > 0 or bool(gains)
     return {
         "steps": steps,
         "limit": limit,
         "learning_rate": rate,
         "threads": threads,
         "precision": precision,
+        "compiled": compiled,
+        "gains": gains,
         "timed": timed,
     }
 
@@ -143,7 +153,9 @@ def macs_a_step(model: nn.Module, task: Any, batch: Mapping[str, Tensor]) -> int
     return counter.get_total_flops() // 2
 
 
-def choose_precision(model: nn.Module, task: Any, batches: Feed, config: TrainConfig) -> str:
+def choose_precision(
+    model: nn.Module, task: Any, batches: Feed, config: TrainConfig, gains: dict[str, float]
+) -> str:
     """bf16 where the processor multiplies such numbers by itself and a step is then faster, else fp32."""
     device = next(model.parameters()).device
     if hasattr(model, "gradients") or not _has_bf16(device):  # gradients by hand know only fp32
@@ -152,7 +164,64 @@ def choose_precision(model: nn.Module, task: Any, batches: Feed, config: TrainCo
         return "fp32"
     plain = step_seconds(model, task.backward, batches, config, seconds=0.3)
     half = step_seconds(model, in_precision("bf16", task.backward, device), batches, config, seconds=0.3)
-    return "bf16" if plain > FASTER * half else "fp32"
+    if plain <= FASTER * half:
+        return "fp32"
+    gains["bf16"] = plain / half
+    return "bf16"
+
+
+def choose_compiled(
+    model: nn.Module, task: Any, batches: Feed, config: TrainConfig, precision: str, gains: dict[str, float]
+) -> bool:
+    """Whether steps are to be compiled: as told, or where what it saves outweighs what it takes.
+
+    Only steps whose shapes never change are worth it, those of a language model that carries no state; one
+    of a few milliseconds, or a training of less than LONG_RUN, is not even tried.
+
+    Raises SadariError when it is asked for and cannot be done.
+    """
+    can = task.name == "language" and not getattr(model, "carries", False) and hasattr(model, "hidden")
+    if config.compile == "on":
+        if not can:
+            raise SadariError("--compile on is for the transformer of a language; leave it out here")
+        if shutil.which(os.environ.get("CXX", "g++")) is None:
+            raise SadariError(
+                "--compile on needs a C++ compiler and finds no g++; install one, or leave it out"
+            )
+        return True
+    if config.compile == "off" or not can or shutil.which(os.environ.get("CXX", "g++")) is None:
+        return False
+    if macs_a_step(model, task, batches.first()) < COMPILING_PAYS:
+        return False
+    device = next(model.parameters()).device
+    plain = step_seconds(model, in_precision(precision, task.backward, device), batches, config, 0.3)
+    steps = config.budget_seconds / plain or config.budget_steps or config.epochs * batches.per_epoch
+    if steps * plain < LONG_RUN:
+        return False
+    copied = copy.deepcopy(model)
+    began = time.perf_counter()
+    backward = in_precision(precision, with_compiled(task.backward, copied), device)
+    fast = step_seconds(copied, backward, batches, config, 0.3, keep=True)
+    spent = time.perf_counter() - began
+    if (plain - fast) * steps < 2 * spent:  # once to find out, once to do it
+        return False
+    gains["compiled"] = plain / fast
+    return True
+
+
+def with_compiled(backward: Ask, model: nn.Module) -> Ask:
+    """`task.backward` with the inner part of this very model compiled at the first call."""
+    net: Any = model
+    fast = torch.compile(net.hidden, dynamic=False)
+
+    def run(asked: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        net.hidden = fast  # the loss is a function of our own, and evaluations have other shapes
+        try:
+            return backward(asked, batch)
+        finally:
+            del net.hidden
+
+    return run
 
 
 def in_precision(precision: str, ask: Ask, device: torch.device) -> Ask:
@@ -207,13 +276,14 @@ def look_seconds(
 
 
 def step_seconds(
-    model: nn.Module, backward: Ask, batches: Feed, config: TrainConfig, seconds: float
+    model: nn.Module, backward: Ask, batches: Feed, config: TrainConfig, seconds: float, keep: bool = False
 ) -> float:
     """Median seconds of a step, timed for about `seconds`, after one that allocates.
 
-    At least three are timed, or one where they take long.
+    At least three are timed, or one where they take long. They are made on a copy, unless `keep` says that
+    the model is one.
     """
-    copied = copy.deepcopy(model).train()
+    copied = model.train() if keep else copy.deepcopy(model).train()
     optimizer = make_optimizer(copied, config, 1e-9, per_epoch=batches.per_epoch)
     parameters = [parameter for parameter in copied.parameters() if parameter.requires_grad]
     times: list[float] = []

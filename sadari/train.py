@@ -59,6 +59,9 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers inside the model: fp32, bf16 (a third of the digits, sometimes faster), auto (bf16 if it
     pays)."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Make one program of a language model's steps before training (needs a C++ compiler): on, off, auto (if
+    it pays back within the run)."""
     evaluate_every: int = 0
     """Steps between two looks at the validation rows; 0 = every epoch, but at most 200 times."""
     log_every: int = 0
@@ -90,6 +93,7 @@ CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": tuple(SCHEDULES),
     "precision": ("auto", "fp32", "bf16"),
+    "compile": ("auto", "on", "off"),
     "monitor": ("auto", "loss", "error"),
 }
 RANGES = {"momentum": (0, 1), "warmup": (0, 1), "weight_decay": (0, 1)} | dict.fromkeys(

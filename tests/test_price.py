@@ -83,3 +83,14 @@ def test_a_system_without_measures_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_cost_is_defined_in_both_languages() -> None:
     assert set(TEXTS) == set(Price.__dataclass_fields__)
     assert all(english != korean for english, korean in TEXTS.values())
+
+
+def test_a_long_answer_is_timed_once_and_a_short_one_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("sadari.price.LONG", 0.0)
+    microseconds(lambda batch: calls.append(len(batch)), np.zeros((3, 2)), seconds=1e-9)
+    assert calls == [1, 256]
+    calls.clear()
+    monkeypatch.setattr("sadari.price.LONG", 1.0)
+    microseconds(lambda batch: calls.append(len(batch)), np.zeros((3, 2)), seconds=1e-9)
+    assert calls == [1] * 10 + [256] * 10
