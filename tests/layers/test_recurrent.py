@@ -229,3 +229,20 @@ def test_wrong_settings_are_refused_with_a_remedy(model_class: Any) -> None:
     if model_class in TEXT:
         with pytest.raises(SadariError, match=r"directions 3: a text is read forwards \(1\) or both ways"):
             model_class.Config(directions=3)
+
+
+@pytest.mark.parametrize("model_class", [RNNLanguage, LSTMLanguage])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_step_of_few_rows_equals_torchs_kernel(
+    model_class: Any, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = model_class(model_class.Config(width=8, layers=layers), 20, 20).eval()
+    core = model.lstm if model_class is LSTMLanguage else model.rnn
+    x, state = torch.randn(3, 1, 8), tuple(torch.randn_like(part) for part in model.start(3))
+    with torch.inference_mode():
+        output, after = recurrent.read(core, x, state=state)
+        monkeypatch.setattr(recurrent, "FEW", 0)
+        expected, its = recurrent.read(core, x, state=state)
+    for ours, theirs in zip((output, *after), (expected, *its), strict=True):
+        torch.testing.assert_close(ours, theirs)
