@@ -266,7 +266,7 @@ def _table(content: dict[str, Any], metric: Metric, lang: Lang) -> Table:
             _probability(gain["better"]) if gain else "",
             f"{rung['parameters']:,}",
             say.duration(rung["train_seconds"]),
-            f"{rung['microseconds_per_example']:.3g}",
+            _digits(rung["microseconds_per_example"]),
             style="bold" if chosen else "dim" if rung["outside"] else None,
         )
     return table
@@ -286,3 +286,8 @@ class Scores:
 
 def _probability(share: float) -> str:
     return ">0.99" if share > 0.99 else "<0.01" if share < 0.01 else f"{share:.2f}"
+
+
+def _digits(value: float) -> str:
+    """Three digits, or as many as there are before the point."""
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
