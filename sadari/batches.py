@@ -2,11 +2,12 @@
 
 Whatever yields batches to the loop has this shape: `arrays` it draws from, `per_epoch` batches an epoch,
 `epoch(start)` that yields them from number `start` on, `first()` to try things with, `largest()` to plan
-with, `state()` and `load()`. A task says by its `batching` which of the three here feeds it:
+with, `state()` and `load()`. A task says by its `batching` which of these feeds it:
 
 rows        equally long rows, of a table                                       `Batches`
 texts       texts of like length together, cut where the longest ends           `TextBatches`
 stretches   stretches of one stream of tokens, and the state between them       `Stretches`
+pairs       pairs of texts of like length, as many as have room                 `batches_pairs.PairBatches`
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sadari.batches_pairs import PairBatches
 from sadari.errors import SadariError
 from sadari.layers.tokens import is_real
 
@@ -274,11 +276,13 @@ def make_batches(
     arrays: Mapping[str, Tensor],
     config: Any,
     rows: Sequence[Tensor] | None = None,
-) -> Batches | TextBatches | Stretches:
+) -> Batches | TextBatches | Stretches | PairBatches:
     """What feeds `task`, by its `batching`; `config` gives batch size and seed, `rows` as for each kind."""
     batching = getattr(task, "batching", "rows")
     if batching == "texts":
         return TextBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
+    if batching == "pairs":
+        return PairBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
     if batching == "stretches":
         reach = getattr(model, "context", None)
         length = min(config.span or reach or STRETCH, reach or config.span or STRETCH)

@@ -23,7 +23,7 @@ from sadari import files
 from sadari.budget import Budget
 from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.spec_text import padded
-from sadari.data.tokenizers import Tokenizer
+from sadari.data.tokenizers import Tokenizer, train_tokenizer
 from sadari.errors import SadariError
 from sadari.ladder import Rung, find_rung
 from sadari.lang import Note
@@ -164,6 +164,8 @@ def plan_fit(
             reading=reading,
         )
     model_class = find_rung(rung, prepared.task, prepared.kind).load()
+    if prepared.kind == "pairs" and "share" in model_class.Config.__dataclass_fields__:
+        model = {"share": _shared(prepared, model), **(model or {})}
     model_config = _configure(model_class.Config, model, f"rung {rung!r}")
     if hasattr(model_class, "tokenizer_json"):  # what was trained elsewhere reads in its own way
         from sadari.data.prepare_text import recoded
@@ -173,6 +175,8 @@ def plan_fit(
         spec: Any = prepared.spec
         if spec.length > model_class.most(model_config):
             prepared = recoded(prepared, tokenizer, model_class.most(model_config))
+    if hasattr(model_class, "tokenizer_kind"):  # what reads texts in a way of its own
+        prepared = _recut(prepared, model_class.tokenizer_kind)
     usual = dict(getattr(model_class, "TRAINING", {}))
     if issubclass(model_class, Penalised):
         usual["weight_decay"] = 0.0  # it has a penalty of its own
@@ -184,10 +188,11 @@ def plan_fit(
     if budget is not None:
         training = replace(training, budget_seconds=budget.seconds or 0.0, budget_steps=budget.steps or 0)
     loss_settings = {"name": loss} if isinstance(loss, str) else dict(loss or {})
+    loss_settings = {**getattr(model_class, "LOSS", {}), **loss_settings}
     objective = _objective(prepared, loss_settings)
     if objective.name == "poisson":
         prepared = in_own_units(prepared)
-    if prepared.task != "language":
+    if prepared.task not in ("language", "translate"):
         objective.check(torch.from_numpy(prepared.train.targets))
         objective.check(torch.from_numpy(prepared.validation.targets))
     table = prepared.table
@@ -209,7 +214,7 @@ def plan_fit(
             "target": prepared.spec.target,
             "drop": list(drop),
             "log_target": log_target,
-            **({"reading": plain_reading(reading)} if prepared.kind == "text" else {}),
+            **({"reading": plain_reading(reading)} if prepared.kind in ("text", "pairs") else {}),
             "split": {
                 "train": len(prepared.split.train),
                 "validation": len(prepared.split.validation),
@@ -376,12 +381,33 @@ def suits(rung: Rung, prepared: Prepared) -> bool:
 
 
 def _objective(prepared: Prepared, settings: Mapping[str, Any]) -> Loss:
-    """The loss. Raises SadariError for another than the usual one of a language."""
-    if prepared.task == "language" and (asked := settings.get("name", "cross-entropy")) != "cross-entropy":
+    """The loss. Raises SadariError for another than the usual one where tokens are foretold."""
+    asked = settings.get("name", "cross-entropy")
+    if prepared.task in ("language", "translate") and asked != "cross-entropy":
         raise SadariError(
-            f"--loss {asked} does not go with task language, whose loss is cross-entropy; leave it out"
+            f"--loss {asked} does not go with task {prepared.task}, whose loss is cross-entropy; leave it out"
         )
     return loss_for(prepared.spec, **settings)
+
+
+def _shared(prepared: Prepared, model: Mapping[str, Any] | None) -> bool:
+    """Whether both sides have one vocabulary. Raises SadariError where one table is asked to serve two."""
+    spec: Any = prepared.spec
+    if (model or {}).get("share") and not spec.shared:
+        raise SadariError(
+            "--share needs one vocabulary for both sides; leave it out, or leave out --separate"
+        )
+    return spec.shared
+
+
+def _recut(prepared: Prepared, kind: Any) -> Prepared:
+    """The same pairs in tokens of another kind, learnt from the training part."""
+    from sadari.data.prepare_pairs import recoded
+
+    frame = prepared.table.frame.collect()[prepared.split.train]
+    spec: Any = prepared.spec
+    texts = [text for name in (spec.source, spec.target) for text in frame[name].to_list()]
+    return recoded(prepared, train_tokenizer(texts, kind))
 
 
 def plain_reading(reading: Mapping[str, Any] | None) -> dict[str, Any]:

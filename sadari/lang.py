@@ -29,6 +29,7 @@ def pick(texts: Texts, key: str, lang: Lang, **values: Any) -> str:
 UNITS = {  # English; Korean, and how Korean counts it
     "row": ("row", "행", "행"),
     "text": ("text", "글", "편"),
+    "pair": ("pair", "쌍", "개"),
     "document": ("document", "글", "편"),
     "token": ("token", "토큰", "개"),
 }
@@ -54,6 +55,8 @@ def in_unit(text: str, unit: str) -> str:
 
 def unit_of(kind: str, task: str, price: bool = False) -> str:
     """What one example is called: a language is scored by the document and paid for by the token."""
+    if kind == "pairs":
+        return "pair"
     if kind != "text":
         return "row"
     if task == "language":

@@ -133,6 +133,8 @@ class Loop:
         if self.settled.get("compiled"):
             backward = probe.with_compiled(backward, self.model)
         backward = self._asked(backward)
+        if self.config.forcing != "always" and hasattr(self.task, "at"):
+            backward = self._told(backward)
         if not self.config.log_gradients:
             return backward
 
@@ -143,6 +145,15 @@ class Loop:
             return losses
 
         return with_norms
+
+    def _told(self, backward: probe.Ask) -> probe.Ask:
+        """Tells the task before each step how far the training is."""
+
+        def told(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            self.task.at(self.step, self.steps)
+            return backward(model, batch)
+
+        return told
 
     def _asked(self, ask: probe.Ask) -> probe.Ask:
         return probe.in_precision(self.settled["precision"], ask, self.parameters[0].device)

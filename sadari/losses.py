@@ -214,12 +214,15 @@ class CrossEntropy(Loss):
     def __init__(self, classes: int, smoothing: float = 0.0) -> None:
         self.outputs = classes
         self.smoothing = smoothing
-        labels = torch.eye(classes, dtype=torch.float64) * (1 - smoothing) + smoothing / classes
-        self._labels = {torch.float64: labels}  # row y is the label of class y, one copy a precision
+        # Row y is the label of class y, one copy a precision; made when first asked for, since a language has
+        # thousands of classes and asks for none.
+        self._labels: dict[torch.dtype, Tensor] = {}
 
     def _label(self, target: Tensor, like: Tensor) -> Tensor:
         if like.dtype not in self._labels:
-            self._labels[like.dtype] = self._labels[torch.float64].to(like.dtype)
+            even = self.smoothing / self.outputs
+            labels = torch.eye(self.outputs, dtype=torch.float64) * (1 - self.smoothing) + even
+            self._labels[like.dtype] = labels.to(like.dtype)
         return torch.embedding(self._labels[like.dtype], target)  # (..., O)
 
     def _value(self, log_shares: Tensor, target: Tensor) -> Tensor:

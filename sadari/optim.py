@@ -247,9 +247,17 @@ def one_cycle(step: int, steps: int, warmup: int = 0) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - top) / (steps - top))
 
 
+def inverse_sqrt(step: int, steps: int, warmup: int = 0) -> float:
+    """A straight climb over `warmup` steps, then down with 1 / sqrt(step), whatever `steps` (Vaswani 2017,
+    1706.03762, section 5.3)."""
+    top = warmup + 1
+    return min((step + 1) / top, math.sqrt(top / (step + 1)))
+
+
 SCHEDULES: dict[str, Schedule] = {
     "constant": constant,
     "cosine": cosine,
     "warmup": linear,
     "one-cycle": one_cycle,
+    "inverse-sqrt": inverse_sqrt,
 }

@@ -19,14 +19,15 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from sadari.layers.tokens import is_real, trimmed
-from sadari.runs import CONFIG, RESULT, SPEC, TOKENIZER, WEIGHTS, Run
+from sadari.runs import CONFIG, RESULT, SOURCE_TOKENIZER, SPEC, TOKENIZER, WEIGHTS, Run
+from sadari.search import Searching, search
 from sadari.tasks import macs_of
 
 BATCHES = (1, 256)
 SECONDS = 0.1  # spent on timing one batch size
 LONG = 1.0  # seconds after which no further call is made only to be sure of the median
 READ = 16  # tokens read before the one that is timed
-KEPT = (CONFIG, SPEC, TOKENIZER, WEIGHTS, RESULT)  # the files that predicting needs
+KEPT = (CONFIG, SPEC, TOKENIZER, SOURCE_TOKENIZER, WEIGHTS, RESULT)  # the files that predicting needs
 
 TEXTS = {
     "parameters": ("numbers learnt", "배운 숫자의 개수"),
@@ -80,6 +81,12 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
     if run.task.name == "language":
         length = getattr(run.model, "context", None) or 1
         answer: Callable[[Any], Any] = _Continuing(run.model)
+    elif run.task.name == "translate":
+        length = round(is_real(rows).sum(-1).float().mean().item())
+
+        def answer(batch: torch.Tensor) -> Any:
+            model: Any = run.model
+            return search(model, trimmed(batch), Searching(), run.spec.start, run.spec.end)
     else:
         if run.kind == "text":
             length = round(is_real(rows).sum(-1).float().mean().item())

@@ -2,7 +2,8 @@
 
 config.json          rung, settings, seed, versions, where the data came from
 spec.json            how raw rows become numbers, learnt on the training split only
-tokenizer.json       likewise for texts: how they become tokens, in the format that other programs read
+tokenizer.json       likewise for texts: how they become tokens, in the format that other programs read;
+                     of pairs, tokenizer-source.json where sources have their own
 weights.safetensors  the weights under the model's own names
 result.json          written last: the checksum of the weights, what the fit took, its notes
 log.jsonl            a line a step interval
@@ -25,8 +26,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sadari import files
+from sadari.bleu import statistics
 from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.spec import TableSpec
+from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.data.tokenizers import Tokenizer
 from sadari.errors import SadariError
@@ -37,10 +40,11 @@ from sadari.scoring import document_scores
 from sadari.tasks import LanguageTask, Spec, build, loss_for, make_task
 
 FORMAT = 1
-CONFIG, SPEC, TOKENIZER, WEIGHTS, RESULT, LOG, CHECKPOINT = (
+CONFIG, SPEC, TOKENIZER, SOURCE_TOKENIZER, WEIGHTS, RESULT, LOG, CHECKPOINT = (
     "config.json",
     "spec.json",
     "tokenizer.json",
+    "tokenizer-source.json",
     "weights.safetensors",
     "result.json",
     "log.jsonl",
@@ -56,10 +60,10 @@ class Run:
     config: dict[str, Any]
     result: dict[str, Any]
     spec: Any
-    """A `TableSpec`, `TextSpec` or `LanguageSpec`, by kind and task."""
+    """A `TableSpec`, `TextSpec`, `LanguageSpec` or `PairSpec`, by kind and task."""
     model: nn.Module
     task: Any
-    """A `TableTask`, `TextTask` or `LanguageTask`, likewise."""
+    """A `TableTask`, `TextTask`, `LanguageTask` or `TranslateTask`, likewise."""
 
     @property
     def rung(self) -> str:
@@ -124,10 +128,13 @@ class Run:
         return predicted if self.spec.classes else self.spec.decode_target(predicted)
 
     def answers(self, part: Any) -> np.ndarray:
-        """`predictions` for a part of prepared data; of a corpus, nats and tokens of each document (D, 2)."""
+        """`predictions` for a part of prepared data; of a corpus, nats and tokens of each document (D, 2); of
+        pairs, what each translation has in common with its reference (N, K)."""
         if isinstance(self.task, LanguageTask):
             nats = self.task.nats(self.model, torch.from_numpy(part.features))
             return document_scores(nats.numpy(), part.starts)
+        if isinstance(self.spec, PairSpec):
+            return statistics(self.translate(part.sources), part.references)
         return self.predictions(part.features)
 
     def predict(self, rows: pl.DataFrame, probabilities: bool = False) -> pl.DataFrame:
@@ -135,6 +142,8 @@ class Run:
 
         Raises SadariError that names every column which is missing or of the wrong type.
         """
+        if isinstance(self.spec, PairSpec):
+            return pl.DataFrame({"prediction": self.translate(self.spec.sources(rows))})
         if isinstance(self.spec, LanguageSpec):
             raise SadariError(
                 "this run continues texts; call run.write(prompts) instead of run.predict(rows)"
@@ -159,6 +168,16 @@ class Run:
 
         self.check_writes()
         return generate(self.model, self.spec.tokenizer, list(prompts), Sampling(**sampling))  # type: ignore[arg-type]
+
+    def translate(self, texts: Sequence[str], **searching: Any) -> list[str]:
+        """The target of each source; `searching` are the fields of `sadari.search.Searching`.
+
+        Raises SadariError when the run is not one of pairs, or for a setting out of range.
+        """
+        from sadari.search import Searching
+        from sadari.translate import translate_lines  # stands above runs
+
+        return [line.text for line in translate_lines(self, texts, Searching(**searching))]
 
     def check_writes(self) -> None:
         """Raise SadariError when the run is not one that continues texts."""
@@ -194,8 +213,10 @@ class Run:
         if isinstance(self.spec, TableSpec):
             return {}
         found: dict[str, Any] = {**self.config["data"].get("reading", {}), "tokenizer": self.spec.tokenizer}
+        if isinstance(self.spec, PairSpec):
+            found["source_tokenizer"] = None if self.spec.shared else self.spec.source_tokenizer
         found.pop("vocabulary", None)
-        if isinstance(self.spec, TextSpec):
+        if isinstance(self.spec, TextSpec | PairSpec):
             found["length"] = self.spec.length
         return found
 
@@ -227,21 +248,31 @@ def save_spec(folder: Path, spec: Spec) -> None:
     """Write spec.json, and tokenizer.json where texts are read."""
     if not isinstance(spec, TableSpec):
         files.write_atomic(folder / TOKENIZER, spec.tokenizer.to_json())
+    if isinstance(spec, PairSpec) and not spec.shared:
+        files.write_atomic(folder / SOURCE_TOKENIZER, spec.source_tokenizer.to_json())
     files.write_json(folder / SPEC, spec.to_json())
 
 
 def load_spec(folder: Path) -> Spec:
     """The spec that `save_spec` wrote. Raises SadariError when it, or its tokenizer, is missing or broken."""
     content: Mapping[str, Any] = files.read_json(folder / SPEC, "a run")
+    if content.get("kind") == "pairs":
+        shared, tokenizer = content.get("shared") is not False, _tokenizer(folder / TOKENIZER)
+        return PairSpec.from_json(
+            content, tokenizer, tokenizer if shared else _tokenizer(folder / SOURCE_TOKENIZER)
+        )
     if content.get("kind") != "text":
         return TableSpec.from_json(content)
-    path = folder / TOKENIZER
-    try:
-        tokenizer = Tokenizer.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SadariError(f"{path} cannot be read ({error}); fit the run again") from error
+    tokenizer = _tokenizer(folder / TOKENIZER)
     made = LanguageSpec if content.get("task") == "language" else TextSpec
     return made.from_json(content, tokenizer)
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SadariError(f"{path} cannot be read ({error}); fit the run again") from error
 
 
 def check_weights(path: Path, checksum: str, parameters: int | None) -> None:

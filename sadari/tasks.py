@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from sadari.data.spec import TableSpec
+from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.ladder import find_rung
 from sadari.layers.tokens import is_real
 from sadari.layers.vocabulary import vocabulary_loss
 from sadari.losses import Loss, make_loss
+from sadari.tasks_pairs import TokenLoss, TranslateTask
 
 Batch = Mapping[str, Tensor]
 Monitor = Literal["auto", "loss", "error"]
@@ -28,7 +30,7 @@ EVALUATION_TOKENS = 1 << 14  # tokens a block of texts, padding included
 STRETCH, WARM = 256, 32  # tokens scored and read before, by a model that has no context of its own
 SCORED_TOKENS = 1 << 15  # of the validation stream that the loop looks at between two steps
 SCORED_MACS, SCORED_TEXTS = 1 << 39, 256  # multiply-adds of such a look at texts, and texts at the least
-Spec = TableSpec | TextSpec | LanguageSpec
+Spec = TableSpec | TextSpec | LanguageSpec | PairSpec
 
 
 @runtime_checkable
@@ -238,13 +240,15 @@ class LanguageTask:
         return found
 
 
-Task = TableTask | LanguageTask
+Task = TableTask | LanguageTask | TranslateTask
 
 
 def make_task(kind: str, name: str, loss: Loss, monitor: Monitor = "auto", rows: int = 0) -> Task:
     """What is asked of `kind` data: texts and tables share everything but how rows are read together."""
     if name == "language":
         return LanguageTask(loss)
+    if name == "translate":
+        return TranslateTask(loss)
     return (TextTask if kind == "text" else TableTask)(name, loss, monitor, rows)
 
 
@@ -252,6 +256,9 @@ def loss_for(spec: Spec, name: str | None = None, **settings: Any) -> Loss:
     """The usual loss, squared for numbers and cross-entropy for classes and tokens, or that of `name`."""
     if spec.task == "language":
         return make_loss("cross-entropy", classes=spec.width)
+    if isinstance(spec, PairSpec):
+        checked = make_loss("cross-entropy", classes=2, **settings)
+        return TokenLoss(spec.outputs, checked.smoothing)
     classes = None if spec.classes is None else len(spec.classes)
     if name is None:
         name = "squared" if classes is None else "binary" if classes == 2 else "cross-entropy"

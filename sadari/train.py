@@ -19,6 +19,7 @@ from sadari.errors import SadariError
 from sadari.heap import kept_memory
 from sadari.loop import Loop, SadariInterrupted, Trained, Watcher, flag
 from sadari.optim import SCHEDULES
+from sadari.tasks_pairs import COURSES
 
 __all__ = ["SadariInterrupted", "TrainConfig", "Trained", "Watcher", "train"]
 
@@ -35,15 +36,21 @@ class TrainConfig:
     """How much of its last move sgd keeps: 0 forgets, 0.9 averages over about ten steps."""
     weight_decay: float = 0.1
     """Share of each weight (not bias) that fades in a pass over the rows: more make a smoother answer."""
-    schedule: Literal["constant", "cosine", "warmup", "one-cycle"] = "cosine"
+    schedule: Literal["constant", "cosine", "warmup", "one-cycle", "inverse-sqrt"] = "cosine"
     """Course of the rate: constant, cosine (down to zero), warmup (up, straight down), one-cycle (up,
-    down)."""
+    down), inverse-sqrt (up, down with 1 / sqrt(step))."""
     warmup: float = 0.1
     """Share of the steps in which the rate climbs from zero, so that the first gradients do no harm."""
     batch_size: int = 0
-    """Rows looked at for one step, at most: fewer make rougher, cheaper steps; 0 = 32, more for many rows."""
+    """Rows looked at for one step, at most: fewer make rougher, cheaper steps; 0 = 32, more for many rows.
+    Of pairs of texts, tokens of both sides with their padding; 0 = 4096."""
     span: int = 0
     """Tokens of a stretch of text through which the gradient goes back (language); 0 = by the rung."""
+    forcing: Literal["always", "linear", "exponential", "inverse-sigmoid"] = "always"
+    """What is read while learning to write a target (translate): always the true words, or by this course
+    more and more of the model's own (scheduled sampling), which takes longer."""
+    forcing_end: float = 0.5
+    """Share of true words that are still read at the last step, where forcing is not always."""
     epochs: int = 0
     """Passes over the training rows; 0 = as many as the budget allows, or by the size of the data."""
     budget_seconds: float = 0.0
@@ -94,9 +101,15 @@ CHOICES = {
     "schedule": tuple(SCHEDULES),
     "precision": ("auto", "fp32", "bf16"),
     "compile": ("auto", "on", "off"),
+    "forcing": tuple(COURSES),
     "monitor": ("auto", "loss", "error"),
 }
-RANGES = {"momentum": (0, 1), "warmup": (0, 1), "weight_decay": (0, 1)} | dict.fromkeys(
+RANGES = {
+    "momentum": (0, 1),
+    "warmup": (0, 1),
+    "weight_decay": (0, 1),
+    "forcing_end": (0, 1),
+} | dict.fromkeys(
     (
         "batch_size",
         "learning_rate",
@@ -146,6 +159,8 @@ def train(
     """
     was_training = model.training
     saved = checkpoint.load(folder) if folder else None
+    if hasattr(task, "force"):
+        task.force(config.forcing, config.forcing_end)
     large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
     with borrowed(next(model.parameters()).device) as signals, kept_memory() if large else nullcontext():
         if saved:

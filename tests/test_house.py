@@ -18,12 +18,13 @@ ROOT = Path(sadari.__file__).parent
 FLOORS = (
     "errors lang budget files describe fonts heap",
     "ladder losses data vectors",
-    "layers picture pretrained",
+    "layers picture pretrained reference marian bleu",
     "models",
-    "tasks scoring sentences",
-    "optim batches best borrowed checkpoint decode loop probe rates train progress trackers plan runs",
+    "tasks tasks_pairs scoring sentences",
+    "optim batches batches_pairs best borrowed checkpoint decode search loop probe rates train progress "
+    "trackers plan runs",
     "fitting metrics verdict price embedding",
-    "inspection charts judge judge_text sizes tune export predict",
+    "inspection charts judge judge_text sizes tune export predict translate",
     "climbing report",
     "cli",
     "__init__ __main__",

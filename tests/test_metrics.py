@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
 from sadari import metrics as ours
+from sadari.bleu import statistics
 from sadari.errors import SadariError
 
 REGRESS = {"rmse": theirs.root_mean_squared_error, "mae": theirs.mean_absolute_error, "r2": theirs.r2_score}
@@ -39,7 +40,16 @@ def _texts(rows: int, seed: int, bits: float = 2.0) -> tuple[np.ndarray, np.ndar
     return np.stack([nats, tokens], axis=1), 4 * tokens
 
 
-MAKE = {"regress": _numbers, "classify": _classes, "language": _texts}
+def _translations(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What sentences of ten words, most of them right, have in common with their references."""
+    draw = np.random.default_rng(seed)
+    words = draw.integers(0, 50, (rows, 10))
+    said = np.where(draw.random(words.shape) < 0.85, words, 0)
+    texts = [[" ".join(map(str, row)) for row in side] for side in (said.tolist(), words.tolist())]
+    return statistics(*texts), np.zeros(rows)
+
+
+MAKE = {"regress": _numbers, "classify": _classes, "language": _texts, "translate": _translations}
 
 
 @pytest.mark.parametrize("name", REGRESS)
@@ -128,6 +138,7 @@ def test_unknown_metric_names_those_of_the_task() -> None:
         "r2",
         "log-loss",
         "perplexity",
+        "chrf",
     ]
 
 

@@ -7,7 +7,19 @@ from typing import Any
 
 import altair as alt
 
-from sadari.charts import attention, following, lines, maps, memory, scores, speed, words
+from sadari.charts import (
+    alignment,
+    attention,
+    following,
+    lengths,
+    lines,
+    maps,
+    memory,
+    scores,
+    speed,
+    tree,
+    words,
+)
 from sadari.charts.brush import Brush
 from sadari.charts.theme import WIDE, config, heading
 from sadari.errors import SadariError
@@ -32,6 +44,10 @@ DRAWINGS: dict[str, Callable[[Brush], alt.TopLevelMixin]] = {
     "speed": speed.speed,
     "words": words.words,
     "following": following.following,
+    "alignment": alignment.alignment,
+    "bottleneck": lengths.bottleneck,
+    "forcing": lengths.forcing,
+    "beam": tree.beam,
 }
 
 

@@ -21,11 +21,23 @@ VERBS = {
     "climb": "Train every rung of a ladder on your data and say how far up is worth it.",
     "fit": "Train one rung on your data.",
     "predict": "Use a trained rung on new rows or texts, or let it write on.",
+    "translate": "Turn lines of text into others with a run of pairs: translate, summarise, answer.",
     "embed": "Learn word vectors from text (word2vec).",
     "look": "Open a trained rung up: curves, regions, weights, calibration and more.",
     "export": "Write a trained rung in a format that other software reads.",
     "rungs": "Show every ladder, and why each rung was invented.",
     "data": "Show the bundled data sets, or look into one.",
+}
+EPILOGUES = {
+    "translate": """Examples:
+  sadari translate runs/ko-lstm "Turn on the light."         one line, as an argument
+  sadari translate runs/ko-lstm letters.en --out letters.ko  a file, line for line
+  tail -f chat.log | sadari translate runs/ko-lstm           each line as it comes
+  sadari translate runs/ko-lstm --beam 5 --n-best 3 "Hello"  three candidates, as a line of JSON
+
+A beam follows several beginnings at once and finds likelier targets than greedy search, at several times the
+cost; 4 or 5 is where most of the gain is. One line goes out for each that comes in, an empty one for an
+empty one; with --n-best above 1 it is {"source": ..., "targets": [{"text", "score", "logp"}, ...]}."""
 }
 TEXTS = {
     "start": (
@@ -71,7 +83,8 @@ def make_app() -> App:
     )
     app.default(_start)
     for order, (verb, text) in enumerate(VERBS.items()):
-        app.command(f"sadari.cli.{verb}:{verb}", name=verb, help=text, sort_key=order)
+        more = {"help_epilogue": EPILOGUES[verb]} if verb in EPILOGUES else {}
+        app.command(f"sadari.cli.{verb}:{verb}", name=verb, help=text, sort_key=order, **more)
     app.register_install_completion_command(
         help="Let your shell complete these words (bash, zsh, fish, PowerShell).", sort_key=len(VERBS)
     )

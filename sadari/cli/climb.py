@@ -24,6 +24,7 @@ from sadari.cli.options import (
     PlanOption,
     QuietOption,
     SeedOption,
+    SeparateOption,
     TargetOption,
     TaskOption,
     TextOption,
@@ -81,6 +82,7 @@ def climb(
     tokenizer: TokenizerOption = None,
     vocabulary: VocabularyOption = None,
     length: LengthOption = None,
+    separate: SeparateOption = False,
     rungs: Annotated[
         tuple[str, ...] | None,
         Parameter(
@@ -133,7 +135,7 @@ def climb(
         raise SadariError("--rungs names no rung; give names with commas between, or leave it out")
     from sadari.data.prepare import prepare
 
-    reading = reading_of(text, tokenizer, vocabulary, length)
+    reading = reading_of(text, tokenizer, vocabulary, length, separate)
     prepared = prepare(
         data,
         target=target,

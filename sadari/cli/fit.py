@@ -26,6 +26,7 @@ from sadari.cli.options import (
     PlanOption,
     QuietOption,
     SeedOption,
+    SeparateOption,
     TargetOption,
     TaskOption,
     TextOption,
@@ -68,6 +69,7 @@ def fit_rung(
     tokenizer: TokenizerOption = None,
     vocabulary: VocabularyOption = None,
     length: LengthOption = None,
+    separate: SeparateOption = False,
     loss: LossOption = None,
     smoothing: Annotated[
         float | None, Parameter(help="Label smoothing of the class losses, from 0 to 1.", group=LOOP)
@@ -103,7 +105,7 @@ def fit_rung(
 
     from sadari.data.prepare import prepare  # polars, but not yet torch: what was understood is said first
 
-    reading = reading_of(text, tokenizer, vocabulary, length)
+    reading = reading_of(text, tokenizer, vocabulary, length, separate)
     prepared = prepare(
         data,
         target=target,
@@ -156,14 +158,14 @@ def fit_rung(
 def _tell(run: Run, planned: Plan, loop: list[str], lang: Lang) -> None:
     """How well it went, what was noted, and what to do next; `loop` are the options about training."""
     from sadari.metrics import find_metric
+    from sadari.scoring import own_targets
 
     prepared = planned.prepared
     say.notes([note for note in run.notes if note not in prepared.notes], lang)
     if run.result["solved"] and loop:
         say.aside(pick(TEXTS, "solved", lang, rung=run.rung, options=", ".join(loop)))
     metric, rows = find_metric(None, prepared.task), prepared.validation
-    own = prepared.spec.classes or prepared.task == "language"
-    targets = rows.targets if own else prepared.spec.decode_target(rows.targets)
+    targets = own_targets(prepared, rows)
     line = pick(
         TEXTS,
         "fitted",

@@ -46,6 +46,12 @@ HELP = {
     "word": "The word whose neighbours are shown",
     "analogy": "Three words a:b:c, to ask what is to c as b is to a",
     "pairs": "Related words a:b to show instead of those known, with commas between",
+    "beside": "The folder of a run on the same data to draw along; give it again for each",
+    "groups": "Groups of lengths",
+    "most": "Pairs to look at, at most",
+    "beam": "Beams of the tree that is drawn",
+    "widths": "Numbers of beams to measure, with commas between",
+    "length_penalty": "How far long texts are favoured in the search: 0 = not at all",
 }
 TEXTS = {
     "run": (

@@ -61,16 +61,23 @@ TargetOption = Annotated[
     str | None, Parameter(help="The column to predict; else the last one, which is said aloud.", group=DATA)
 ]
 TaskOption = Annotated[
-    Literal["regress", "classify", "language"] | None,
+    Literal["regress", "classify", "language", "translate"] | None,
     Parameter(help="What to ask of the data; else what its values suggest, said aloud.", group=DATA),
 ]
 KindOption = Annotated[
-    Literal["table", "series", "text"] | None,
+    Literal["table", "series", "text", "pairs"] | None,
     Parameter(
-        help="How to read it: series takes a table's columns in their order; else as it looks.", group=DATA
+        help="How to read it: series takes a table's columns in their order, pairs two columns of text; else "
+        "as it looks.",
+        group=DATA,
     ),
 ]
-TextOption = Annotated[str | None, Parameter(help="The column that holds the texts.", group=DATA)]
+TextOption = Annotated[
+    str | None, Parameter(help="The column that holds the texts; of pairs, the sources.", group=DATA)
+]
+SeparateOption = Annotated[
+    bool, switch(help="Give sources and targets of pairs a vocabulary each, not one for both.", group=DATA)
+]
 TokenizerOption = Annotated[
     str | None,
     Parameter(
@@ -90,10 +97,20 @@ LengthOption = Annotated[
 
 
 def reading_of(
-    text: str | None, tokenizer: str | None, vocabulary: int | None, length: int | None
+    text: str | None,
+    tokenizer: str | None,
+    vocabulary: int | None,
+    length: int | None,
+    separate: bool = False,
 ) -> dict[str, str | int]:
     """What was said of how texts are read, by the names of `prepare`."""
-    said = {"text": text, "tokenizer": tokenizer, "vocabulary": vocabulary, "length": length}
+    said = {
+        "text": text,
+        "tokenizer": tokenizer,
+        "vocabulary": vocabulary,
+        "length": length,
+        "separate": separate,
+    }
     return {name: value for name, value in said.items() if value}
 
 

@@ -21,6 +21,11 @@ TEXTS = {
         "text `{text}`, label `{target}` with {classes} classes",
         "글 `{text}`, 라벨 `{target}`의 범주 {classes}가지",
     ),
+    "pairs": ("{name}: {rows:,} pairs; ", "{name}: {rows:,}쌍; "),
+    "translate": (
+        "task translate: from `{text}` to `{target}`",
+        "과제 translate: `{text}`에서 `{target}`(으)로",
+    ),
     "language": (
         "task language: foretell each token from those before it",
         "과제 language: 앞의 토큰으로 다음 토큰 맞히기",
@@ -76,7 +81,7 @@ def notes(found: Iterable[Note], lang: Lang) -> None:
 
 def prepared(prepared: Prepared, *, target: str | None, task: str | None, lang: Lang) -> None:
     """What was read and how it was understood, in a line; then the notes about the data."""
-    if prepared.kind == "text":
+    if prepared.kind in ("text", "pairs"):
         aside(_texts(prepared, lang))
         notes(prepared.notes, lang)
         return
@@ -110,6 +115,9 @@ def _texts(prepared: Prepared, lang: Lang) -> str:
         size = f"{table.bytes / 1e6:,.1f} MB" if table.bytes >= 1e6 else f"{table.bytes / 1e3:,.1f} kB"
         line = pick(TEXTS, "corpus", lang, name=table.name, rows=table.rows, bytes=size)
         line += pick(TEXTS, "language", lang)
+    elif prepared.task == "translate":
+        line = pick(TEXTS, "pairs", lang, name=table.name, rows=table.rows)
+        line += pick(TEXTS, "translate", lang, text=spec.source, target=spec.target)
     else:
         line = pick(TEXTS, "texts", lang, name=table.name, rows=table.rows)
         line += pick(TEXTS, "label", lang, text=spec.text, target=spec.target, classes=len(spec.classes))

@@ -43,7 +43,8 @@ STARTS = 3
 # the budget of a rung when none is given: this long up to so many rows
 SECONDS, ROWS, MOST = 8.0, 20_000, 120.0
 TEXT_SECONDS, LANGUAGE_SECONDS = 30.0, 90.0  # likewise of texts, where a row is hundreds of tokens
-QUICK = ("mean", "prior", "line", "logistic", "one-hot", "n-gram")  # solved or counted, not trained
+PAIR_SECONDS = 90.0  # likewise of pairs
+QUICK = ("mean", "prior", "line", "logistic", "one-hot", "n-gram", "lookup")  # solved or counted, not trained
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def climb(
     }
     if prepared.kind != "table":
         settings["kind"] = prepared.kind
-    if prepared.kind == "text":
+    if prepared.kind in ("text", "pairs"):
         settings["reading"] = plain_reading(reading)
     folder = open_folder(settings, table.name, out)
     threads = max(torch.get_num_threads() // jobs, 1)
@@ -202,11 +203,13 @@ def climb(
     ]
     spend = limit.seconds or SECONDS
     costs = {name: 0.3 if name in QUICK else spend for name in settings["rungs"]}
-    stages = Stages({**costs, "judge": spend / 2, "sizes": spend, "report": 3.0}, watchers)
+    outside = {"judge": spend / 2} if ladder.judge else {}
+    stages = Stages({**costs, **outside, "sizes": spend, "report": 3.0}, watchers)
     with only_one(folder):
         files.write_json(folder / SETTINGS, settings)
         fitted = fit_all(orders, jobs, stages, watchers)
-        stages.begin("judge")
+        if ladder.judge:
+            stages.begin("judge")
         judged = fit_judge(prepared, folder, limit, seed)
         scores = Scores(prepared, fitted, measure, seed)
         verdict = scores.decide(worth)
@@ -218,7 +221,7 @@ def climb(
             "rungs": scores.entries(verdict, judged),
             "verdict": verdict.to_json(lang or default_lang()),
             "sizes": sizes,
-            "samples": samples(prepared, fitted, seed) if prepared.task == "language" else None,
+            "samples": samples(prepared, fitted, seed),
             "notes": [note.to_json() for note in notes_on(prepared, measure)],
             "settings": {**settings, "jobs": jobs, "worth": worth, "metric": measure.name},
             "command": command(settings, worth, measure),
@@ -249,9 +252,11 @@ def _in_unit(content: dict[str, Any], unit: str) -> dict[str, Any]:
 
 
 def default_budget(rows: int, kind: str = "table", task: str = "") -> Budget:
-    """Eight seconds for each rung (30 of texts, 90 of a language), and more of very many rows, up to two
-    minutes."""
+    """Eight seconds for each rung (30 of texts, 90 of a language or of pairs), and more of very many rows,
+    up to two minutes."""
     usual = SECONDS
+    if kind == "pairs":
+        usual = PAIR_SECONDS
     if kind == "text":
         usual = LANGUAGE_SECONDS if task == "language" else TEXT_SECONDS
     return Budget(seconds=round(min(max(usual, SECONDS * rows / ROWS), MOST), 1))

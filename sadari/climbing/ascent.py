@@ -20,6 +20,7 @@ from sadari.climbing.folder import kept
 from sadari.data.prepare import Prepared
 from sadari.fitting import Plan, can_solve, plan_fit, run_fit
 from sadari.judge import Judged, judge
+from sadari.ladder import ladder_for
 from sadari.price import Price, peak_memory
 from sadari.runs import CONFIG, RESULT, Run
 from sadari.train import Watcher
@@ -149,8 +150,10 @@ def _plan(order: Order, tuned: dict[str, Any] | None) -> Plan:
     return single if can_solve(single.networks()[0], single.loss) else plan(order.starts)
 
 
-def fit_judge(prepared: Prepared, folder: Path, budget: Budget, seed: int) -> Judged:
-    """The judge's answers, fitted once and then read."""
+def fit_judge(prepared: Prepared, folder: Path, budget: Budget, seed: int) -> Judged | None:
+    """The judge's answers, fitted once and then read; None where none stands beside the ladder."""
+    if not ladder_for(prepared.task, prepared.kind).judge:
+        return None
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
         ask = judge

@@ -23,10 +23,12 @@ from sadari.ladder import ladder_for
 from sadari.lang import Lang, Note
 from sadari.metrics import Metric, Resamples, beside, bootstrap, compare, imbalance
 from sadari.price import Price, price
+from sadari.scoring import own_targets
 from sadari.sizes import Curve, answer, learn_parts
 from sadari.verdict import Candidate, Verdict, decide, rule
 
 SIZES = "sizes"
+SENTENCES = 10  # test sources whose answers by every rung are shown
 BEGINNING = 16  # tokens of a test document that every language rung is asked to continue
 
 
@@ -66,11 +68,9 @@ class Scores:
         rows = sum(len(getattr(self.prepared.split, part)) for part in ("train", "validation", "test"))
         return decide(candidates, self.metric, self.resamples, rows=rows, worth=worth)
 
-    def entries(self, verdict: Verdict, judged: Judged) -> list[dict[str, Any]]:
-        """One entry a rung for climb.json, bottom to top, and the judge's."""
+    def entries(self, verdict: Verdict, judged: Judged | None) -> list[dict[str, Any]]:
+        """One entry a rung for climb.json, bottom to top, and the judge's if there is one."""
         best = verdict.best
-        judge = self.judge
-        self.add(judge, judged.validation, judged.test)
         prices = [
             price(each.run, each.plan.prepared.validation.features, each.peak_memory) for each in self.fitted
         ]
@@ -81,6 +81,10 @@ class Scores:
             facts = {name: each.run.result.get(name) for name in ("solved", "steps", "stopped")}
             said = [note.to_json() for note in each.run.notes if note not in self.prepared.notes]
             found.append({**entry, "run": each.run.rung, **facts, "tuned": each.tuned, "notes": said})
+        if judged is None:
+            return found
+        judge = self.judge
+        self.add(judge, judged.validation, judged.test)
         outside = self._entry(judge, judged.price, None, best)
         apart = {"from_answer": self._against(judge, verdict.rung), "trees": judged.trees}
         apart["judged"] = judged.facts
@@ -157,12 +161,6 @@ class Scores:
         return Curve(name, (*rows, total), (*contributions, self.contributions[name]))
 
 
-def own_targets(prepared: Prepared, arrays: Any) -> np.ndarray:
-    """Targets in their own units (N,), or class numbers; of a corpus, the bytes of each document."""
-    as_they_are = prepared.spec.classes or prepared.task == "language"
-    return arrays.targets if as_they_are else prepared.spec.decode_target(arrays.targets)
-
-
 def notes_on(prepared: Prepared, metric: Metric) -> list[Note]:
     """What was said of the data, and whether its classes make the metric flatter."""
     flattered = (
@@ -176,9 +174,11 @@ def notes_on(prepared: Prepared, metric: Metric) -> list[Note]:
 def _of_texts(prepared: Prepared) -> dict[str, Any]:
     """How texts are read; nothing of a table."""
     spec: Any = prepared.spec
-    if prepared.kind != "text":
+    if prepared.kind not in ("text", "pairs"):
         return {}
     about: dict[str, Any] = {"tokenizer": spec.tokenizer.kind, "vocabulary": spec.width}
+    if prepared.kind == "pairs":
+        return {**about, "text": spec.source, "length": spec.length, "shared": spec.shared}
     if prepared.task == "language":
         parts = {name: getattr(prepared, name) for name in ("train", "validation", "test")}
         about["tokens"] = {name: len(part.features) for name, part in parts.items()}
@@ -189,7 +189,25 @@ def _of_texts(prepared: Prepared) -> dict[str, Any]:
     return about
 
 
-def samples(prepared: Prepared, fitted: Sequence[Fitted], seed: int) -> dict[str, Any]:
+def samples(prepared: Prepared, fitted: Sequence[Fitted], seed: int) -> dict[str, Any] | None:
+    """What each rung writes, for a task whose answers are texts."""
+    if prepared.task == "language":
+        return _continued(prepared, fitted, seed)
+    return _translated(prepared, fitted) if prepared.task == "translate" else None
+
+
+def _translated(prepared: Prepared, fitted: Sequence[Fitted]) -> dict[str, Any]:
+    """Sources spread evenly over the test part, not picked, their targets, and what each rung writes."""
+    rows = prepared.split.test
+    count = min(SENTENCES, len(rows))
+    chosen = rows[np.arange(count) * len(rows) // count]
+    frame = prepared.table.frame.collect()[chosen]
+    sources, targets = (frame[name].to_list() for name in (prepared.spec.source, prepared.spec.target))  # type: ignore[attr-defined]
+    written = {each.run.rung: each.run.translate(sources) for each in fitted}
+    return {"sources": sources, "targets": targets, "written": written}
+
+
+def _continued(prepared: Prepared, fitted: Sequence[Fitted], seed: int) -> dict[str, Any]:
     """The beginning of a test document, how it goes on, and how each rung continues it."""
     spec, test = cast(LanguageSpec, prepared.spec), cast(Stream, prepared.test)
     longest = int(np.argmax(np.minimum(np.diff(test.starts), 4 * BEGINNING)))  # one that is long enough

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sadari.data import builtin_text, fetch, toy, toy_text
+from sadari.data import builtin_pairs, builtin_text, fetch, toy, toy_pairs, toy_text
 from sadari.errors import SadariError
 from sadari.lang import Lang
 
@@ -40,6 +40,8 @@ class Builtin:
     """One line in English and in Korean."""
     source: str = ""
     """The fetched set that it is read from, where that has another name."""
+    tokenizer: str = ""
+    """The kind of tokenizer that suits it, where that is not bpe."""
     official_test: int = 0
     """How many of the last rows are the data set's own test split."""
     read: Callable[[Path | None], pl.DataFrame] | None = None
@@ -281,6 +283,25 @@ BUILTIN: dict[str, Builtin] = {
              "작은 문법으로 지은 한국어와 영어 문장"),
             read=lambda _: toy_text.grammar(),
         ),
+        # Pairs made on the spot.
+        Builtin(
+            "toy-reverse", "pairs", "translate", 52000, 0, "reversed", _OURS,
+            ("Strings of 1 to 25 numbers, to be written from back to front",
+             "수 1~25개를 뒤에서부터 거꾸로 쓰는 과제"),
+            read=lambda _: toy_pairs.reverse(), tokenizer="words",
+        ),
+        Builtin(
+            "toy-sums", "pairs", "translate", 14658, 0, "result", _OURS,
+            ("Two numbers of up to three digits, and their sum",
+             "세 자리 이하의 두 수와 그 합"),
+            read=lambda _: toy_pairs.sums(), tokenizer="characters",
+        ),
+        Builtin(
+            "toy-dates", "pairs", "translate", 12000, 0, "iso", _OURS,
+            ("Dates as people write them in English and Korean, to be written as 2021-03-05",
+             "영어와 한국어로 적은 날짜를 2021-03-05 꼴로 쓰는 과제"),
+            read=lambda _: toy_pairs.dates(), tokenizer="characters",
+        ),
         # Sets that are fetched.
         Builtin(
             "diamonds", "table", "regress", 53940, 9, "price", "GPL-2.0 (ggplot2), MIT (package)",
@@ -343,14 +364,28 @@ BUILTIN: dict[str, Builtin] = {
             read=builtin_text.korean_law,
         ),
         Builtin(
-            "homeassistant", "pairs", "translate", 35240, 0, None, "Apache-2.0",
+            "homeassistant", "pairs", "translate", 35356, 0, "ko", "Apache-2.0",
             ("Interface strings in English and Korean",
              "영어와 한국어로 된 화면 문구"),
+            read=builtin_pairs.homeassistant,
         ),
         Builtin(
-            "libreoffice-help", "pairs", "translate", 17416, 0, None, "MPL-2.0",
+            "help-pairs", "pairs", "translate", 17844, 0, "ko", "MPL-2.0",
             ("Help pages of an office suite in English and Korean, real prose",
              "사무용 프로그램 도움말의 영어와 한국어 문장"),
+            source="libreoffice-help", read=builtin_pairs.help_pairs,
+        ),
+        Builtin(
+            "help-questions", "pairs", "translate", 11339, 0, "paragraph", "MPL-2.0",
+            ("Headings of help pages and the paragraph that answers, in English and Korean",
+             "도움말의 제목과 그에 답하는 문단(영어와 한국어)"),
+            source="libreoffice-help", read=builtin_pairs.help_questions,
+        ),
+        Builtin(
+            "wiki-summaries", "pairs", "translate", 9862, 0, "summary", "CC-BY-SA-4.0",
+            ("Summaries of English Wikipedia articles and their description in a line",
+             "영어 위키백과 요약문과 한 줄 설명"),
+            source="wiki", read=builtin_pairs.wiki_summaries,
         ),
         Builtin(
             "erpnext-ko", "pairs", "translate", 8700, 0, None, "MIT",

@@ -20,7 +20,7 @@ from sadari.errors import SadariError
 
 def wiki(cache: Path | None) -> pl.DataFrame:
     """Summaries with their topic; those without one ("Uncategorized") are left out."""
-    rows = [article for article in _articles(cache) if article["topic"] != "Uncategorized"]
+    rows = [article for article in articles(cache) if article["topic"] != "Uncategorized"]
     return pl.DataFrame(
         {key: [clean_text(article[source]) for article in rows] for key, source in _WIKI.items()}
     )
@@ -31,13 +31,14 @@ _WIKI = {"text": "extract", "topic": "topic", "group": "title"}
 
 def wiki_text(cache: Path | None) -> pl.DataFrame:
     """Title and summary of each article."""
-    rows = _articles(cache)
+    rows = articles(cache)
     texts = [clean_text(f"{article['title']}\n{article['extract']}") for article in rows]
     return pl.DataFrame({"text": texts, "group": [clean_text(article["title"]) for article in rows]})
 
 
-def _articles(cache: Path | None) -> list[dict[str, str]]:
-    content = _json(fetch.cached("wiki", cache) / "summaries_en-us.json")
+def articles(cache: Path | None) -> list[dict[str, str]]:
+    """The articles that have a summary."""
+    content = read_json(fetch.cached("wiki", cache) / "summaries_en-us.json")
     return [article for article in content.values() if article["extract"].strip()]
 
 
@@ -85,7 +86,7 @@ def _help(language: str, cache: Path | None) -> pl.DataFrame:
     rows = []
     for path in sorted(folder.rglob("*.html")):
         found = _PARAGRAPH.findall(path.read_text(encoding="utf-8"))
-        plain = (unescape(_TAG.sub("", inside.replace("<br>", " "))) for _, inside in found)
+        plain = (unescape(TAG.sub("", inside.replace("<br>", " "))) for _, inside in found)
         if text := "\n".join(line for part in plain if (line := " ".join(part.split()))):
             place = path.relative_to(folder)
             rows.append((clean_text(text), place.parts[0], place.as_posix()))
@@ -94,14 +95,14 @@ def _help(language: str, cache: Path | None) -> pl.DataFrame:
 
 # Written by one program, whose paragraphs and headings never hold another of their own tag.
 _PARAGRAPH = re.compile(r'<(p|h\d|pre)\b[^>]*\bid="(?:par|hd)_id[^>]*>(.*?)</\1>', re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
+TAG = re.compile(r"<[^>]*>")
 
 
 def homeassistant_ko(cache: Path | None) -> pl.DataFrame:
     """The Korean strings of each component, one a line; references to other strings are left out."""
     rows = []
     for path in sorted(fetch.cached("homeassistant", cache).rglob("ko.json")):
-        lines = dict.fromkeys(text.strip() for text in _strings(_json(path)) if "[%key" not in text)
+        lines = dict.fromkeys(text.strip() for text in _strings(read_json(path)) if "[%key" not in text)
         korean = [
             line for line in lines if len(re.findall("[가-힣]", line)) >= 0.35 * len(line.replace(" ", ""))
         ]
@@ -127,7 +128,8 @@ def korean_law(cache: Path | None) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["text", "group"], orient="row")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a fetched file. Raises SadariError when it is no JSON."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What kind of data a source is, told by what it holds: a table, labelled texts, or a corpus."""
+"""What kind of data a source is, told by what it holds: a table, labelled texts, a corpus, or pairs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 
 from sadari.data import text_files
+from sadari.data.pairs import aligned_files, pair_columns
 from sadari.data.table import Table, open_table
 from sadari.data.text import text_column
 from sadari.errors import SadariError
 
-KINDS = ("table", "series", "text")
+KINDS = ("table", "series", "text", "pairs")
 _PLAIN = text_files.SUFFIXES
 _LINES = (".jsonl", ".ndjson")
 
@@ -30,25 +31,34 @@ def recognise(
     """The source, opened where it had to be looked into, with its kind and its task (None: not known yet).
 
     `kind` and `task` win, then a built-in's own. A folder, plain text and lines of JSON are texts; so is a
-    table that has, beside its target, nothing but free text. Texts without labels ask for a language.
+    table that has, beside its target, nothing but free text. Texts without labels ask for a language. Two
+    columns of free text and no target, and two files of aligned lines, are pairs.
     Raises SadariError for a kind that is none.
     """
     if kind is not None and kind not in KINDS:
         raise SadariError(f"--kind {kind!r} is no kind of data; choose one of: {', '.join(KINDS)}")
     if kind in ("table", "series"):
         return source, kind, task
+    if kind == "pairs" or (task == "translate" and kind is None):
+        return source, "pairs", task or "translate"
     if task == "language":
         return source, "text", task
     entry = _builtin(source)
     if entry is not None:
-        own = kind or ("text" if entry.kind == "text" or (reading or {}).get("text") else "table")
-        return source, own, task or (entry.task if own == "text" else None)
+        asked = "text" if entry.kind == "text" or (reading or {}).get("text") else "table"
+        own = kind or ("pairs" if entry.kind == "pairs" else asked)
+        return source, own, task or (None if own == "table" else entry.task)
     if isinstance(source, str | Path) and (found := _of_path(source)) is not None:
-        return source, "text", task or found
-    if kind == "text" or reading:
+        return source, "pairs" if found == "translate" and kind is None else "text", task or found
+    if kind == "text" or (reading and (task or target)):
         return source, "text", task or "classify"
     if isinstance(source, str | Path | pl.DataFrame | Table):
         table = source if isinstance(source, Table) else open_table(source, memory=memory)
+        nothing_said = task is None and target is None and not table.task
+        if (table.task == "translate" and task is None) or (nothing_said and pair_columns(table) is not None):
+            return table, "pairs", "translate"
+        if reading:
+            return source, "text", task or "classify"
         if task != "regress" and text_column(table, target or table.target) is not None:
             return table, "text", "classify"
         return table, "table", task
@@ -61,6 +71,8 @@ def _of_path(source: str | Path) -> str | None:
         path = Path(source).expanduser()
         if str(source) and path.is_dir() and text_files.walk(path, (*text_files.SUFFIXES, *_LINES)).files:
             return "classify" if any(part.is_dir() for part in path.iterdir()) else "language"
+        if str(source) and path.is_dir() and any(len(sides) > 1 for sides in aligned_files(path).values()):
+            return "translate"
         if not path.is_file():
             return None
     except (OSError, RuntimeError, SadariError):  # a name too long, no such user: whoever opens it says so

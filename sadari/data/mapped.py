@@ -14,6 +14,8 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,26 @@ def map_array(path: Path, dtype: type, shape: tuple[int, ...], budget: int) -> n
             _thread = threading.Thread(target=_give_back, name="mapped pages", daemon=True)
             _thread.start()
     return array
+
+
+def stack(blocks: Iterable[np.ndarray], width: int, path: Path | None, memory: int) -> np.ndarray:
+    """Blocks (n, width) of int32 tokens, PAD (-1) at the right, as one array.
+
+    Without a path it is in memory, as narrow as its longest row allows and at least 1; else mapped from that
+    file.
+    """
+    rows, longest, kept = 0, 1, []
+    with nullcontext() if path is None else path.open("wb") as file:
+        for block in blocks:
+            rows += len(block)
+            if file is None:
+                longest = max(longest, int((block >= 0).sum(1).max(initial=0)))
+                kept.append(block)
+            else:
+                file.write(block.tobytes())
+    if path is not None and rows:
+        return map_array(path, np.int32, (rows, width), memory // 2)
+    return np.concatenate([np.empty((0, longest), np.int32), *(block[:, :longest] for block in kept)])
 
 
 def resident() -> int:

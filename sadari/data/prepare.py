@@ -87,13 +87,13 @@ class Prepared:
     notes: tuple[Note, ...]
     """What the reader should know of the table, the task and the spec."""
     kind: str = "table"
-    """table, text or series: what a row is."""
+    """table, text, pairs or series: what a row is."""
 
     def recoded(self, tokenizer: Tokenizer, length: int = 0) -> Prepared:
-        """The same labelled texts in the same split, in another tokenizer; `length` 0 chooses anew."""
-        from sadari.data.prepare_text import recoded
+        """The same texts or pairs in the same split, in another tokenizer; `length` 0 chooses anew."""
+        from sadari.data import prepare_pairs, prepare_text
 
-        return recoded(self, tokenizer, length)
+        return (prepare_pairs if self.kind == "pairs" else prepare_text).recoded(self, tokenizer, length)
 
 
 def prepare(
@@ -111,8 +111,8 @@ def prepare(
 ) -> Prepared:
     """Open `source`, split it 60/20/20, learn the spec on the training part and encode all three.
 
-    `kind` (table, series, text) is told by what the source holds; `reading` says how texts are read: the
-    settings of `prepare_text` and `prepare_language` by name.
+    `kind` (table, series, text, pairs) is told by what the source holds; `reading` says how texts are read:
+    the settings of `prepare_text`, `prepare_language` and `prepare_pairs` by name.
 
     The target is `target`, a built-in's own, or the last column; the task is `task`, a built-in's own, or
     what `detect_task` finds. A table that takes more than `memory` bytes is read twice in batches, and its
@@ -122,10 +122,12 @@ def prepare(
     source, kind, task = recognise(
         source, kind=kind, task=task, target=target, reading=reading, memory=memory
     )
-    if kind == "text":
+    if kind in ("text", "pairs"):
         if drop or log_target:
             flag = f"--drop {drop[0]}" if drop else "--log-target"
-            raise SadariError(f"{flag} is for tables, and {source} is read as text; leave it out")
+            raise SadariError(f"{flag} is for tables, and {source} is read as {kind}; leave it out")
+        if kind == "pairs":
+            return _prepare_pairs(source, target, task, seed, dict(reading or {}), memory, cache)
         return _prepare_text(source, target, task, seed, dict(reading or {}), memory, cache)
     prepared = _prepare_table(source, target, task, seed, drop, log_target, memory, cache)
     return replace(prepared, kind=kind)
@@ -150,6 +152,22 @@ def _prepare_text(
     if task not in (None, "classify"):
         raise SadariError(f"{task!r} is not a task of texts; choose classify or language")
     return prepare_text(source, target=target, seed=seed, **reading)
+
+
+def _prepare_pairs(
+    source: Any,
+    target: str | None,
+    task: str | None,
+    seed: int,
+    reading: dict[str, Any],
+    memory: int,
+    cache: Path | None,
+) -> Prepared:
+    from sadari.data.prepare_pairs import prepare_pairs  # it stands on this file
+
+    if task != "translate":
+        raise SadariError(f"{task!r} is not a task of pairs; choose translate")
+    return prepare_pairs(source, target=target, seed=seed, memory=memory, cache=cache, **reading)
 
 
 def _prepare_table(

@@ -9,7 +9,6 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -18,11 +17,11 @@ import numpy as np
 import polars as pl
 
 from sadari.data import learn
-from sadari.data.mapped import map_array
+from sadari.data.mapped import stack
 from sadari.data.prepare import Arrays, Prepared
 from sadari.data.spec import target_values
 from sadari.data.spec_text import LanguageSpec, TextSpec, padded
-from sadari.data.split import Split, split_rows
+from sadari.data.split import Split, joined, split_rows
 from sadari.data.table import Table
 from sadari.data.text import Corpus, open_corpus, open_texts
 from sadari.data.tokenizers import Kind, Tokenizer, train_tokenizer
@@ -115,8 +114,8 @@ def prepare_text(
         notes.append(Note.of(TEXTS, "moved", "warning", count=moved))
     split = split.of(kept)
     training = frame[split.train][text]
-    share = _LEARNT / max(1, int(training.str.len_bytes().sum()))
-    tokenizer = _tokenizer(tokenizer, vocabulary, "classify", lambda: training, share)
+    size = int(training.str.len_bytes().sum())
+    tokenizer = choose_tokenizer(tokenizer, vocabulary, "classify", lambda: training, size)
     counts = labels[split.train].value_counts(sort=True)
     classes = tuple(sorted(counts[target], key=_in_order))
     said = _class_notes(counts, len(split.train), labels.drop_nulls().value_counts())
@@ -159,11 +158,10 @@ def prepare_language(
     def training() -> Iterator[str]:
         return (text for text, number in zip(corpus.documents(), part, strict=True) if number == 0)
 
-    share = _LEARNT / max(1.0, 0.8 * corpus.bytes)
-    tokenizer = _tokenizer(tokenizer, vocabulary, "language", training, share)
-    folder = (cache or _scratch()) if corpus.bytes > _IN_MEMORY else None
+    tokenizer = choose_tokenizer(tokenizer, vocabulary, "language", training, 0.8 * corpus.bytes)
+    folder = (cache or scratch()) if corpus.bytes > _IN_MEMORY else None
     train, validation, test = tokenise(corpus, tokenizer, part, folder, memory)
-    said = _unknown_note(tokenizer, validation.tokens)
+    said = unknown_note(tokenizer, validation.tokens)
     spec = LanguageSpec(tokenizer, tuple(said))
     # a corpus stands for the table, and streams for arrays: the same names mean the same
     return Prepared(corpus, "language", spec, split, train, validation, test, (*corpus.notes, *said), "text")  # type: ignore[arg-type]
@@ -198,7 +196,7 @@ def _encode(
     rows = sum(map(len, (split.train, split.validation, split.test)))
     folder = None
     if 4 * rows * spec.length > memory // 2:
-        folder = _scratch(cache)
+        folder = scratch(cache)
     arrays = []
     cut = 0
     for name, part in zip(PARTS, (split.train, split.validation, split.test), strict=True):
@@ -209,51 +207,47 @@ def _encode(
     said = list(spec.notes)
     if cut:
         said.append(Note.of(TEXTS, "cut", share=cut / rows, length=spec.length))
-    said += _unknown_note(spec.tokenizer, arrays[1].features)
+    said += unknown_note(spec.tokenizer, arrays[1].features)
     return replace(spec, notes=tuple(said)), arrays
 
 
 def _tokens(spec: TextSpec, texts: pl.Series, path: Path | None, memory: int) -> tuple[np.ndarray, int]:
     """Tokens (N, T) of the texts, in memory or mapped from a raw file, and how many texts were cut."""
-    cut = longest = 0
-    blocks: list[np.ndarray] = []
-    with nullcontext() if path is None else path.open("wb") as file:
+    cut = 0
+
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal cut
         for start in range(0, len(texts), _BLOCK):
             found = spec.tokenizer.encode(texts.slice(start, _BLOCK).to_list(), special=spec.special)
             cut += sum(len(tokens) > spec.length for tokens in found)
-            longest = max(longest, *map(len, found))
-            block = padded([spec.cut(tokens) for tokens in found], spec.length)
-            if file is None:
-                blocks.append(block)
-            else:
-                file.write(block.tobytes())
-    if path is not None and len(texts):
-        return map_array(path, np.int32, (len(texts), spec.length), memory // 2), cut
-    longest = int(np.clip(longest, 1, spec.length))
-    return np.concatenate([np.empty((0, longest), np.int32), *(block[:, :longest] for block in blocks)]), cut
+            yield padded([spec.cut(tokens) for tokens in found], spec.length)
+
+    tokens = stack(blocks(), spec.length, path, memory)
+    return tokens, cut
 
 
 def vocabulary_size(size: int, task: str) -> int:
-    """How many tokens suit a training text of `size` bytes, 1,000 to 8,000.
+    """How many tokens suit a training text of `size` bytes, 1,000 to 8,000; of pairs, both sides together.
 
     To classify, one for 100 bytes. A linear model on counted tokens (bpe; 1 MB to 4 MB of text) got better
     with each doubling to 8,000: reviews 0.70, 0.72, 0.74, 0.75 from 1,000 on, wiki 0.82 to 0.88, help-ko 0.77
     to 0.80. To learn a language, one for 1,400 bytes: bits per byte of a 4-gram model are lowest at 2,000 for
     1.9 MB of Korean and for 4 MB of English, at 4,000 for 4 MB of Korean, where 2,000 costs 2 % and 1,000
     6 %; and each token makes every step of a neural one dearer: to write it is its largest product.
+    To translate, one for 400 bytes, by which 3 MB of English and Korean get 8,000: a choice, not measured.
     """
-    per = 100 if task == "classify" else 1400
+    per = {"classify": 100, "translate": 400}.get(task, 1400)
     return int(np.clip(2 ** round(np.log2(max(size, 1) / per)), 1000, 8000))
 
 
-def _tokenizer(
+def choose_tokenizer(
     given: Tokenizer | str | Path | None,
     vocabulary: int,
     task: str,
     texts: Callable[[], Iterable[str]],
-    share: float,
+    size: float,
 ) -> Tokenizer:
-    """The tokenizer that was given or named, or one learnt from a `share` of the texts."""
+    """The tokenizer that was given or named, or one learnt from 50 MB of texts of `size` bytes."""
     if isinstance(given, Tokenizer):
         return given
     if given is not None and str(given) not in get_args(Kind):
@@ -263,9 +257,9 @@ def _tokenizer(
                 "give a tokenizer.json"
             )
         return Tokenizer.load(given)
-    learnt = list(_some(texts(), share))
-    size = vocabulary or vocabulary_size(sum(len(text.encode()) for text in learnt), task)
-    return train_tokenizer(learnt, str(given or "bpe"), size)  # type: ignore[arg-type]
+    learnt = list(_some(texts(), _LEARNT / max(1.0, size)))
+    vocabulary = vocabulary or vocabulary_size(sum(len(text.encode()) for text in learnt), task)
+    return train_tokenizer(learnt, str(given or "bpe"), vocabulary)  # type: ignore[arg-type]
 
 
 def _some(texts: Iterable[str], share: float) -> Iterator[str]:
@@ -307,14 +301,7 @@ def _groups(frame: pl.DataFrame, text: str) -> tuple[np.ndarray, int]:
     if "group" not in frame.columns[2:]:
         return same, repeated
     named = frame["group"].cast(pl.String).fill_null("").rank("dense").to_numpy().astype(np.int64) - 1
-    if not repeated:
-        return named, 0
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    texts, nodes = int(same.max()) + 1, int(same.max()) + int(named.max()) + 2
-    edges = coo_array((np.ones(len(same), np.int8), (same, texts + named)), shape=(nodes, nodes))
-    return connected_components(edges, directed=False)[1][same].astype(np.int64), repeated
+    return (joined(same, named), repeated) if repeated else (named, 0)
 
 
 def _known_classes(split: Split, codes: np.ndarray, groups: np.ndarray) -> tuple[Split, int]:
@@ -347,7 +334,7 @@ def _class_notes(training: pl.DataFrame, rows: int, every: pl.DataFrame) -> list
     return notes
 
 
-def _unknown_note(tokenizer: Tokenizer, tokens: np.ndarray) -> list[Note]:
+def unknown_note(tokenizer: Tokenizer, tokens: np.ndarray) -> list[Note]:
     """A warning when a tokenizer knows too few of the validation part's tokens."""
     if tokenizer.unknown is None:
         return []
@@ -361,7 +348,7 @@ def _in_order(label: str) -> tuple[int, float, str]:
     return (0, float(label), label) if whole else (1, 0.0, label)
 
 
-def _scratch(cache: Path | None = None) -> Path:
+def scratch(cache: Path | None = None) -> Path:
     """A folder that goes when the program ends."""
     try:
         if cache is not None:

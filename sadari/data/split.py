@@ -11,6 +11,8 @@ import numpy as np
 
 from sadari.errors import SadariError
 
+_FEW_GROUPS = 5
+
 
 @dataclass(frozen=True)
 class Split:
@@ -81,6 +83,70 @@ def split_rows(
     part = part[unit]  # (N,)
     test = np.arange(free, rows) if official_test else np.flatnonzero(part == 2)
     return Split(np.flatnonzero(part == 0), np.flatnonzero(part == 1), test)
+
+
+def deal_groups(groups: np.ndarray, share: float, most: int, seed: int) -> Split:
+    """A split of rows with group numbers (N,): a `share` each, and `most` rows, to validation and to test.
+
+    Groups that would fill a quarter of such a part train, unless hardly any other is there: what is chosen by
+    and scored should be many things. Raises SadariError for fewer than three groups.
+    """
+    free = np.flatnonzero(~in_large(groups, share))
+    if len(np.unique(groups[free])) < _FEW_GROUPS:
+        free = np.arange(len(groups))
+    part = min(0.25, share * len(groups) / len(free))
+    dealt = split_rows(len(free), seed, groups=groups[free], fractions=(1 - 2 * part, part, part)).of(free)
+    validation, test = (_at_most(rows, groups, most) for rows in (dealt.validation, dealt.test))
+    train = np.setdiff1d(np.arange(len(groups)), np.concatenate([validation, test]))
+    return Split(train, validation, test)
+
+
+def in_large(groups: np.ndarray, share: float) -> np.ndarray:
+    """(N,) whether a row's group has more than two rows and more than a quarter of a `share` of all."""
+    return np.bincount(groups)[groups] > max(2.0, share * len(groups) / 4)
+
+
+def with_training(split: Split, together: np.ndarray) -> tuple[Split, int]:
+    """The split with groups (N,) that stand in several parts moved to training whole; how many rows came."""
+    part = np.empty(len(together), np.int8)
+    for number, rows in enumerate((split.train, split.validation, split.test)):
+        part[rows] = number
+    first, last = np.full(len(part), 2, np.int8), np.zeros(len(part), np.int8)
+    np.minimum.at(first, together, part)
+    np.maximum.at(last, together, part)
+    moves = (first != last)[together] & (part > 0)
+    part[moves] = 0
+    return Split(*(np.flatnonzero(part == number) for number in range(3))), int(moves.sum())
+
+
+def _at_most(rows: np.ndarray, groups: np.ndarray, most: int) -> np.ndarray:
+    """The rows of as many whole groups as go into `most`, one group at least."""
+    _, first, unit, sizes = np.unique(
+        groups[rows], return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(first, kind="stable")
+    stays = np.empty(len(sizes), bool)
+    stays[order] = np.cumsum(sizes[order]) <= most
+    stays[order[0]] = True
+    return rows[stays[unit]]
+
+
+def joined(*labels: np.ndarray) -> np.ndarray:
+    """Group numbers (N,) of rows that share a label in any of `labels` (N,), by one step or by many.
+
+    To be split by: two rows of one group may have no label in common, but rows of two groups have none.
+    """
+    first, *others = (np.unique(column, return_inverse=True)[1].astype(np.int64) for column in labels)
+    if not others:
+        return first
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    starts = np.cumsum([int(codes.max(initial=-1)) + 1 for codes in (first, *others)])  # a node is a label
+    ends = np.concatenate([start + codes for start, codes in zip(starts, others, strict=False)])
+    edges = np.tile(first, len(others)), ends
+    graph = coo_array((np.ones(len(ends), np.int8), edges), shape=(int(starts[-1]), int(starts[-1])))
+    return connected_components(graph, directed=False)[1][first].astype(np.int64)
 
 
 def _unit_strata(strata: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:

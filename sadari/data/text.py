@@ -132,7 +132,7 @@ def text_column(table: Table, target: str | None = None) -> str | None:
     if not strings:
         return None
     head = table.frame.head(SAMPLE).collect()
-    free = [name for name in strings if _is_free(head[name])]
+    free = [name for name in strings if is_free(head[name])]
     if not free:
         return None
     chosen = max(free, key=lambda name: head[name].str.len_chars().mean() or 0.0)
@@ -141,7 +141,7 @@ def text_column(table: Table, target: str | None = None) -> str | None:
     return chosen if len(useful) <= (target is None) else None
 
 
-def _is_free(column: pl.Series) -> bool:
+def is_free(column: pl.Series) -> bool:
     """Whether the texts of a column are free text."""
     known = column.drop_nulls()
     if known.is_empty():

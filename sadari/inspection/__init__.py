@@ -60,6 +60,7 @@ BOTH = ("regress", "classify")
 EVERY = (*REGRESS, *CLASSIFY, *NETWORKS)
 READERS = ("one-hot", "embedding", "rnn", "lstm", "attention", "transformer", "probe", "fine-tune")
 ANY = ("table", "series", "text")
+WRITERS = ("rnn", "lstm", "lstm-attention", "transformer")
 
 VIEWS: dict[str, ViewInfo] = dict(
     (
@@ -157,6 +158,30 @@ VIEWS: dict[str, ViewInfo] = dict(
             "글 길이에 따른 초당 토큰 수, 훈련할 때와 쓸 때",
             kinds=("text",),
         ),
+        _view(
+            "alignment", ("translate",), ("lstm-attention", "transformer"),
+            "where in the source each written word looked",
+            "쓴 낱말마다 원문의 어디를 보았는가",
+            kinds=("pairs",),
+        ),
+        _view(
+            "bottleneck", ("translate",), ("lookup", *WRITERS),
+            "BLEU and chrF against the length of the source, every rung beside the others",
+            "원문 길이에 따른 BLEU와 chrF, 모든 단을 나란히",
+            many=True, kinds=("pairs",),
+        ),
+        _view(
+            "forcing", ("translate",), WRITERS,
+            "the loss along a target, behind the true words and behind its own",
+            "쓴 글을 따라 변하는 손실, 참 낱말 뒤에서와 자기가 쓴 낱말 뒤에서",
+            kinds=("pairs",),
+        ),
+        _view(
+            "beam", ("translate",), WRITERS,
+            "the search for one translation as a tree, and what wider beams bring",
+            "번역 하나를 찾는 탐색을 나무로, 그리고 빔을 넓히면 무엇이 달라지는가",
+            kinds=("pairs",),
+        ),
     )
 )  # fmt: skip
 
@@ -189,9 +214,12 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
     info = VIEWS[view]
     for run in several:
         if not info.fits(run.task.name, run.rung, run.kind):
+            alike = [rung for rung in info.rungs if info.fits(run.task.name, rung, run.kind)]
             raise SadariError(
                 f"view {view!r} does not fit a {run.rung} that was fitted to {run.task.name}; views that do: "
                 f"{', '.join(views_for(run.task.name, run.rung, run.kind))}"
+                + f" ({view} opens: {', '.join(alike)})"
+                * bool(alike)
             )
     if len(several) > 1 and not info.many:
         raise SadariError(f"view {view!r} looks into one run, {len(several)} were given; give one")

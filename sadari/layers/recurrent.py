@@ -53,15 +53,18 @@ def check_recurrent(config: RecurrentConfig) -> None:
         )
 
 
-def make_core(kind: Any, config: RecurrentConfig) -> Any:
-    """A `torch.nn.RNN` or `torch.nn.LSTM` of the config's size; its first layer reads `width` numbers."""
+def make_core(kind: Any, config: RecurrentConfig, inputs: int = 0, directions: int = 0) -> Any:
+    """A `torch.nn.RNN` or `torch.nn.LSTM` of the config's size.
+
+    Its first layer reads `inputs` numbers (0: `width`), in so many `directions` (0: as the config says).
+    """
     return kind(
-        config.width,
+        inputs or config.width,
         config.width,
         config.layers,
         batch_first=True,
         dropout=config.dropout if config.layers > 1 else 0.0,  # torch means: between layers
-        bidirectional=getattr(config, "directions", 1) == 2,
+        bidirectional=(directions or getattr(config, "directions", 1)) == 2,
     )
 
 
@@ -167,17 +170,31 @@ def _fused(core: nn.RNNBase, weights: list[Tensor], x: Tensor, state: State) -> 
 
 def _step_by_step(cell: Cell, x: Tensor, state: State) -> tuple[Tensor, State, dict[str, Tensor]]:
     """One layer in one direction by its cell; also all that the cell names, each (B, T, C)."""
-    steps: dict[str, list[Tensor]] = {}
+    steps, outputs = Steps(), []
+    for t in range(x.shape[1]):
+        state = cell(x[:, t], state, steps)
+        outputs.append(state[0])
+    return torch.stack(outputs, 1), state, steps.whole()
 
-    def keep(name: str, value: Tensor) -> Tensor:
-        steps.setdefault(name, []).append(value)
+
+class Steps:
+    """A recorder that is given a value of each step under one name, and makes one value of them all."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Tensor]] = {}
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        self.values.setdefault(name, []).append(value)
         return value
 
-    outputs = []
-    for t in range(x.shape[1]):
-        state = cell(x[:, t], state, keep)
-        outputs.append(state[0])
-    return torch.stack(outputs, 1), state, {name: torch.stack(parts, 1) for name, parts in steps.items()}
+    def whole(self) -> dict[str, Tensor]:
+        """Each name's values side by side: (B, ...) a step to (B, T, ...)."""
+        return {name: torch.stack(parts, 1) for name, parts in self.values.items()}
+
+
+def under(name: str, rec: Recorder) -> Recorder:
+    """A recorder for a part of a model: what it is given is called `name.` and its own name."""
+    return lambda own, value: rec(f"{name}.{own}", value)
 
 
 def turned(x: Float[Tensor, "B T C"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B T C"]:
@@ -209,15 +226,18 @@ def last_states(
 # ---------------------------------------------------------------------- counting
 
 
-def core_parameters(gates: int, width: int, layers: int, directions: int = 1) -> int:
-    """Weights of a core: ways G C (i + C) and two biases, ways 2 G C, a layer that reads i numbers."""
-    reads = [width] + [directions * width] * (layers - 1)
+def core_parameters(gates: int, width: int, layers: int, directions: int = 1, inputs: int = 0) -> int:
+    """Weights of a core: ways G C (i + C) and two biases, ways 2 G C, a layer that reads i numbers.
+
+    The first reads `inputs` (0: C), each of the others what the one below writes.
+    """
+    reads = [inputs or width] + [directions * width] * (layers - 1)
     return sum(directions * gates * width * (i + width + 2) for i in reads)
 
 
-def core_macs(gates: int, width: int, layers: int, directions: int = 1) -> int:
-    """Multiply-adds of one step: ways G C (i + C) a layer that reads i numbers."""
-    reads = [width] + [directions * width] * (layers - 1)
+def core_macs(gates: int, width: int, layers: int, directions: int = 1, inputs: int = 0) -> int:
+    """Multiply-adds of one step: ways G C (i + C) a layer that reads i numbers (the first: `inputs` or C)."""
+    reads = [inputs or width] + [directions * width] * (layers - 1)
     return sum(directions * gates * width * (i + width) for i in reads)
 
 
@@ -232,6 +252,7 @@ def laws(model: nn.Module) -> dict[str, tuple[str, float]]:
     | embedding.weight  | normal, 0.1             | a word that was hardly ever read says hardly anything   |
     | .. of a language  | normal, 1               | every word tells something about the next               |
     | .. tied to a head | normal, 1 / sqrt(C)     | it is read sqrt(C) times as large (Vaswani 2017)        |
+    | source_embedding  | as the language's       | both sides of a pair are read alike                     |
     | enter.weight      | normal, 1               | the number that a step reads has variance 1             |
     | weight_ih         | normal, 1 / sqrt(i)     | level variance; i numbers are read                      |
     | weight_hh         | orthogonal in each gate | a state neither grows nor fades by turning (Saxe 2013)  |
@@ -240,7 +261,10 @@ def laws(model: nn.Module) -> dict[str, tuple[str, float]]:
     | bias_hh           | zero                    | it adds to the other                                    |
     | output, head      | normal, 0.1 / sqrt(i)   | first answers near the average; the loss of a language  |
     |                   |                         | model begins at ln V                                    |
-    | query, key        | normal, 1 / sqrt(i)     | attention's W and v: scores of variance 1               |
+    | query, key,       | normal, 1 / sqrt(i)     | attention's W, U and v: scores of variance 1            |
+    | energy            |                         |                                                         |
+    | bridge, mix       | normal, 1 / sqrt(i)     | level variance                                          |
+    | scores.past       | zero                    | coverage begins as attention without it                 |
     | other biases      | zero                    |                                                         |
     """
     table: dict[str, tuple[str, float]] = {}
@@ -251,9 +275,9 @@ def laws(model: nn.Module) -> dict[str, tuple[str, float]]:
             table[name] = ("orthogonal", 1.0)
         elif own.startswith("bias_ih") and isinstance(model.get_submodule(owner), nn.LSTM):
             table[name] = ("forget", 1.0)
-        elif "bias" in own:
+        elif "bias" in own or owner == "scores.past":
             table[name] = ("zero", 0.0)
-        elif owner == "embedding":
+        elif owner in ("embedding", "source_embedding"):
             small = 1 / math.sqrt(parameter.shape[1])
             table[name] = ("normal", {None: 0.1, False: 1.0, True: small}[tied])
         else:

@@ -27,18 +27,21 @@ def vocabulary_loss(
     bias: Float[Tensor, " V"] | None,
     targets: Int[Tensor, " N"],
     block: int = 0,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Mean over N tokens of -log softmax(hidden W' + b)[target], in nats, as `cross_entropy` gives it.
 
-    Under autocast the products are in its lower precision; the losses are summed in float32 either way.
-    `block` is the number of rows taken at a time; 0 = as many as make 32 million logits. The gradient can be
-    taken once, not differentiated again.
+    `smoothing` spreads that share s of each target evenly over all V tokens (Vaswani 2017, section 5.4):
+    (1 - s) times the loss plus s times the mean over the vocabulary of -log softmax. Under autocast the
+    products are in its lower precision; the losses are summed in float32 either way. `block` is the number of
+    rows taken at a time; 0 = as many as make 32 million logits. The gradient can be taken once, not
+    differentiated again.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     blocks = -(-hidden.shape[0] * len(weight) // BLOCK)
     rows = block or max(1, -(-len(hidden) // max(1, blocks)))  # even ones: a small last one is a slow product
-    return _VocabularyLoss.apply(hidden, weight, bias, targets, rows, dtype)
+    return _VocabularyLoss.apply(hidden, weight, bias, targets, rows, dtype, smoothing)
 
 
 class _VocabularyLoss(torch.autograd.Function):
@@ -51,6 +54,7 @@ class _VocabularyLoss(torch.autograd.Function):
         targets: Tensor,
         rows: int,
         dtype: torch.dtype,
+        smoothing: float,
     ) -> Tensor:
         wanted_h, wanted_w, wanted_b = ctx.needs_input_grad[:3]
         N, V = len(hidden), len(weight)
@@ -70,10 +74,10 @@ class _VocabularyLoss(torch.autograd.Function):
                 top, hit = p.amax(-1).float(), p.gather(-1, targets[some]).float()
                 torch._softmax(p, -1, False, out=p)
                 # log of the sum of exponentials, without a pass of its own: p at the top is exp(top - that)
-                total += (top - p.amax(-1).float().log()).sum() - hit.sum()
+                total += (top - p.amax(-1).float().log()).sum() - (1 - smoothing) * hit.sum()
                 if not (wanted_h or wanted_w or wanted_b):
                     continue
-                p.scatter_add_(-1, targets[some], p.new_full((), -1.0).expand(len(p), 1))
+                p.scatter_add_(-1, targets[some], p.new_full((), smoothing - 1.0).expand(len(p), 1))
                 if grad_h is not None:
                     torch.mul(p @ w, 1 / N, out=grad_h[some])
                 if wanted_w:
@@ -81,6 +85,8 @@ class _VocabularyLoss(torch.autograd.Function):
                     grad_w = part.to(weight.dtype) if grad_w is None else grad_w.add_(part)
                 if grad_b is not None:
                     grad_b += p.sum(0, dtype=grad_b.dtype) / N
+            if smoothing:
+                total -= _smooth(hidden, weight, bias, smoothing, grad_h, grad_w, grad_b)
         ctx.gradients = grad_h, grad_w, grad_b
         return total / N
 
@@ -90,4 +96,32 @@ class _VocabularyLoss(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if upstream.device.type != "cpu" or upstream != 1:  # a look at a number is free on a processor only
             gradients = tuple(None if grad is None else grad.mul_(upstream) for grad in gradients)
-        return *gradients, None, None, None
+        return *gradients, None, None, None, None
+
+
+def _smooth(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    share: float,
+    grad_h: Tensor | None,
+    grad_w: Tensor | None,
+    grad_b: Tensor | None,
+) -> Tensor:
+    """The evenly spread share of the targets: what it takes off the sum of losses, and off each gradient.
+
+    Every token of every row gets share / V, so no pass over logits is needed: a row's mean logit is its
+    product with the mean word, and each word is pulled towards the mean row.
+    """
+    N, V = len(hidden), len(weight)
+    rows, word = hidden.sum(0, dtype=torch.float32), weight.sum(0, dtype=torch.float32) / V  # each (C,)
+    logits = rows @ word
+    if bias is not None:
+        logits = logits + N * bias.float().mean()
+    if grad_h is not None:
+        grad_h -= word * (share / N)
+    if grad_w is not None:
+        grad_w -= rows * (share / (N * V))
+    if grad_b is not None:
+        grad_b -= share / V
+    return share * logits

@@ -16,7 +16,6 @@ SwiGLU, grouped heads; reference code meta-llama/llama, in the layout of Hugging
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,14 +24,13 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sadari.errors import SadariError
 from sadari.layers.attention import attend, check_heads
 from sadari.layers.dense import Recorder, unrecorded
+from sadari.reference import Source, read_json, read_tensors, refuse
 
 CHOICES = {
     "positions": ("learned", "rotary"),
@@ -463,8 +461,8 @@ class GPT(nn.Module):
         Raises SadariError where something of it is missing or is what this model cannot do.
         """
         if not isinstance(source, Mapping):
-            settings = settings or _read_json(Path(source) / "config.json")
-            source = _read_tensors(Path(source))
+            settings = settings or read_json(Path(source) / "config.json")
+            source = read_tensors(Path(source))
         if settings is None:
             raise SadariError(
                 "tensors alone do not tell the heads; give the content of config.json as settings"
@@ -571,68 +569,11 @@ def initialise(model: GPT) -> None:
 # ---------------------------------------------------------------------- weights of the reference code
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SadariError(f"{path} is missing; give a folder with config.json and *.safetensors") from error
-    except (OSError, ValueError) as error:
-        raise SadariError(f"{path} cannot be read as JSON ({error}); fetch it again") from error
-    if not isinstance(content, dict):
-        raise SadariError(f"{path} holds no settings by name; fetch it again")
-    return content
-
-
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder, by name: of model.safetensors, or of the files that the index names."""
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        content = _read_json(index).get("weight_map")
-        if not isinstance(content, dict) or not content:
-            raise SadariError(f"{index} names no files; fetch it again")
-        names = sorted({str(name) for name in content.values()})
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        if Path(name).name != name:  # an index may not reach out of its folder
-            raise SadariError(f"{index} names {name!r}, which is no file beside it; fetch it again")
-        if not (folder / name).is_file():
-            raise SadariError(
-                f"{folder / name} is missing; only safetensors are read, since they run no code"
-            )
-        try:
-            tensors |= load_file(folder / name)
-        except (SafetensorError, OSError) as error:
-            raise SadariError(f"{folder / name} cannot be read ({error}); fetch it again") from error
-    return tensors
-
-
-def _refuse(settings: Mapping[str, Any], **usual: Any) -> None:
-    """SadariError where a setting is another than the one that this model does."""
-    for name, value in usual.items():
-        if settings.get(name, value) not in (value, None):
-            raise SadariError(f"{name}={settings[name]!r} in config.json: only {value!r} is done here")
-
-
-class _Source:
-    """Tensors taken by name; what is missing is told."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        self.tensors = tensors
-        self.prefix = prefix if any(name.startswith(prefix) for name in tensors) else ""
-
-    def __call__(self, name: str, inside: bool = True) -> Tensor:
-        full = self.prefix + name if inside else name
-        if full not in self.tensors:
-            raise SadariError(f"the weights hold no {full!r}; these are of another kind, or part is missing")
-        return self.tensors[full]
-
-
 def _read_gpt2(
     settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> tuple[GPTConfig, dict[str, Tensor]]:
     """transformers' GPT2LMHeadModel: its weights are (in, out), as those of a convolution."""
-    _refuse(
+    refuse(
         settings,
         scale_attn_weights=True,
         scale_attn_by_inverse_layer_idx=False,
@@ -642,7 +583,7 @@ def _read_gpt2(
     activation = settings.get("activation_function", "gelu_new")
     if activation not in activations:
         raise SadariError(f"activation_function={activation!r} in config.json: only GELU is done here")
-    take = _Source(tensors, "transformer.")
+    take = Source(tensors, "transformer.")
     config = GPTConfig(
         layers=settings["n_layer"],
         width=settings["n_embd"],
@@ -674,9 +615,9 @@ def _read_llama(
 ) -> tuple[GPTConfig, dict[str, Tensor]]:
     """transformers' LlamaForCausalLM: pairs are half a head apart, as `rotate` turns them."""
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
-    _refuse(settings, hidden_act="silu", attention_bias=False, mlp_bias=False, head_dim=width // heads)
+    refuse(settings, hidden_act="silu", attention_bias=False, mlp_bias=False, head_dim=width // heads)
     base, stretch = _rotary(settings)
-    take = _Source(tensors, "model.")
+    take = Source(tensors, "model.")
     config = GPTConfig(
         layers=settings["num_hidden_layers"],
         width=width,
@@ -726,7 +667,7 @@ def _rotary(settings: Mapping[str, Any]) -> tuple[float, float]:
     return base, float(scaling["factor"])
 
 
-def _vocabulary(take: _Source, name: str, tied: bool) -> dict[str, Tensor]:
+def _vocabulary(take: Source, name: str, tied: bool) -> dict[str, Tensor]:
     table = take(name)
     if tied:
         return {"head.weight": table}

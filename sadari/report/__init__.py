@@ -76,14 +76,26 @@ def _opening(content: Mapping[str, Any], words: Words) -> str:
 
 
 def _samples(content: Mapping[str, Any], words: Words) -> str:
-    """How each rung of a language goes on from the same beginning; empty for other tasks."""
+    """What each rung writes where answers are texts; empty for other tasks."""
     samples = content.get("samples")
     if not samples:
         return ""
+    if "sources" in samples:
+        return _pairs(samples, words)
     beginning = tag("b", escape(samples["prompt"]))
     told = {words("truth"): beginning + escape(samples["truth"])}
     told |= {escape(rung): beginning + escape(text) for rung, text in samples["written"].items()}
     return section(words("samples"), tag("p", words("samples lead"), cls="under"), facts(told))
+
+
+def _pairs(samples: Mapping[str, Any], words: Words) -> str:
+    """A table a source: its target, and what each rung makes of it."""
+    shown = []
+    for i, source in enumerate(samples["sources"]):
+        told = {words("reference"): escape(samples["targets"][i])}
+        told |= {escape(rung): escape(texts[i]) for rung, texts in samples["written"].items()}
+        shown.append(tag("h3", escape(source)) + facts(told))
+    return section(words("pairs samples"), tag("p", words("pairs samples lead"), cls="under"), *shown)
 
 
 def _pictures(content: Mapping[str, Any], words: Words) -> str:

@@ -55,7 +55,7 @@ def ladder(content: Mapping[str, Any], words: Words) -> str:
         tag("p", lead, cls="under"),
         tag("ol", *inside, cls="ladder"),
         tag("div", cls="earth"),
-        tag("ul", *outside, cls="ladder below"),
+        tag("ul", *outside, cls="ladder below") if outside else "",
         tag(
             "div",
             tag("span"),
@@ -63,7 +63,7 @@ def ladder(content: Mapping[str, Any], words: Words) -> str:
             tag("span", words.metric.call(words.lang)),
             cls="axis",
         ),
-        _judge(content, words),
+        _judge(content, words) if outside else "",
     )
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from sadari.charts import NARROW, draw, svg
 from sadari.errors import SadariError
-from sadari.inspection import look
+from sadari.inspection import VIEWS, look
 from sadari.lang import Lang
 from sadari.report.html import figure, tag
 from sadari.runs import Run
@@ -21,17 +22,28 @@ CHOSEN: dict[str, dict[str, tuple[str, ...]]] = {
         "classify": ("confusion", "words", "attention", "gates"),
         "language": ("following", "words", "memory", "gates"),
     },
+    "pairs": {"translate": ("bottleneck", "alignment", "forcing", "beam")},
+}
+# a look that translates takes its time: fewer pairs than when it is asked for by itself
+LESS: dict[str, dict[str, Any]] = {
+    "bottleneck": {"most": 300},
+    "forcing": {"most": 200},
+    "beam": {"most": 40, "widths": (1, 2, 4, 8)},
 }
 
 
 def looks(runs: Sequence[Run], answer: str, lang: Lang) -> list[str]:
     """All rungs along one feature of a table, then inside the answer; on the ground, which has no inside, the
-    rung above it.
+    rung above it. Of pairs all rungs by length, and inside the highest rung that fits where the answer does
+    not.
     """
     chosen = next(run for run in runs if run.rung == answer)
     inside = chosen if chosen is not runs[0] or len(runs) == 1 else runs[1]
     wanted: list[tuple[str, Sequence[Run]]] = [("curve", runs)] if chosen.kind == "table" else []
-    wanted += [(view, [inside]) for view in CHOSEN[chosen.kind][chosen.task.name]]
+    for view in CHOSEN[chosen.kind][chosen.task.name]:
+        fitting = [run for run in runs if VIEWS[view].fits(run.task.name, run.rung, run.kind)]
+        others = fitting[-1:] if chosen.kind == "pairs" and inside not in fitting else [inside]
+        wanted.append((view, runs if VIEWS[view].many else others))
     return [drawn for view, of in wanted if (drawn := _drawn(view, of, lang))]
 
 
@@ -40,7 +52,7 @@ def _drawn(view: str, runs: Sequence[Run], lang: Lang) -> str:
     numbers.
     """
     try:
-        seen = look(runs, view)
+        seen = look(runs, view, **LESS.get(view, {}))
     except SadariError:
         return ""
     # drawn for a telephone: a card of the page is never much wider, and its letters only grow

@@ -48,7 +48,7 @@ def method(content: Mapping[str, Any], words: Words) -> str:
     """
     metric, settings = content["metric"], content["settings"]
     split, versions = content["data"]["split"], content["versions"]
-    judge = next(rung for rung in content["rungs"] if rung["outside"])
+    judge = next((rung for rung in content["rungs"] if rung["outside"]), None)
     rows = {part: split[part] for part in ("train", "validation", "test")}
     tuned = words("tuned", count=settings["tune"]) if settings["tune"] else words("untuned")
     korean = words.lang == "ko"
@@ -61,8 +61,14 @@ def method(content: Mapping[str, Any], words: Words) -> str:
         words("training"): words(
             "training said", budget=budget(content, words), starts=settings["starts"], tuned=tuned
         ),
-        words("judge"): words(
-            "judge said", judge=words("judge name"), trees=judge["trees"], **judge.get("judged", {})
+        **(
+            {
+                words("judge"): words(
+                    "judge said", judge=words("judge name"), trees=judge["trees"], **judge.get("judged", {})
+                )
+            }
+            if judge
+            else {}
         ),
         words("prices said"): "<br>".join(
             f"{words(key)}: {escape(in_unit(pair[korean], unit_of(words.kind, words.task, price=True)))}"

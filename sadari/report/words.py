@@ -107,6 +107,13 @@ TEXTS = {
         "The beginning of a test document, and how each goes on, drawn with the same seed.",
         "시험 글의 첫머리와, 같은 시드로 뽑아 이어 쓴 글입니다.",
     ),
+    "pairs samples": ("Ten of the test pairs, not picked", "고르지 않은 시험 쌍 열 개"),
+    "pairs samples lead": (
+        "Sources spread evenly over the test part, with the target that the data has and what each rung "
+        "writes.",
+        "시험 부분에 고루 퍼진 원문과 데이터에 있는 대상 글, 단마다 쓴 글입니다.",
+    ),
+    "reference": ("in the data", "데이터"),
     "truth": ("how it goes on", "실제 글"),
     "looks": ("A look inside", "안을 들여다보면"),
     "data": ("The data", "데이터"),
