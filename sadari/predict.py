@@ -87,6 +87,8 @@ def predict_file(
     failure: list[BaseException] = []
 
     def work(batch: pl.DataFrame, start: int) -> pl.DataFrame:
+        if run.kind == "pairs":
+            return batch.select(kept).with_columns(run.predict(rows.typed(batch)).to_series())
         features = run.spec.encode(rows.typed(batch), first_row=start + 1, name=rows.name)
         return pl.DataFrame([*batch.select(kept), *_predictions(run, features, probabilities)])
 
@@ -176,8 +178,9 @@ def _added(run: Run, probabilities: bool) -> dict[str, pl.DataType]:
     """Names and types of the columns that are appended."""
     if run.spec.classes is None:
         if probabilities:
-            raise SadariError("--probabilities needs classes, but this run predicts a number; leave it out")
-        return {PREDICTION: pl.Float64()}
+            what = "text" if run.kind == "pairs" else "a number"
+            raise SadariError(f"--probabilities needs classes, but this run predicts {what}; leave it out")
+        return {PREDICTION: pl.String() if run.kind == "pairs" else pl.Float64()}
     shares = {f"probability of {c}": pl.Float32() for c in run.spec.classes if probabilities}
     return {PREDICTION: pl.String(), **shares}
 

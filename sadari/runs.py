@@ -143,6 +143,8 @@ class Run:
         Raises SadariError that names every column which is missing or of the wrong type.
         """
         if isinstance(self.spec, PairSpec):
+            if probabilities:
+                raise SadariError("--probabilities needs classes, but this run predicts text; leave it out")
             return pl.DataFrame({"prediction": self.translate(self.spec.sources(rows))})
         if isinstance(self.spec, LanguageSpec):
             raise SadariError(

@@ -33,7 +33,8 @@ def predict_rows(
         str,
         Parameter(
             help="A file with the run's columns, or texts (.txt a line each, .jsonl); one text itself; for a "
-            "language run the beginning that it continues, `-` to read it from standard input."
+            "language run the beginning that it continues, `-` to read it from standard input.",
+            allow_leading_hyphen=True,
         ),
     ] = "",
     /,
@@ -61,6 +62,8 @@ def predict_rows(
     """Use a trained rung on new rows or texts, or let a language run write on."""
     from sadari.predict import predict_file
 
+    if rows.startswith("-") and rows != "-":
+        raise SadariError(f"{rows} is no option of predict; sadari predict --help shows them")
     opened = open_run(run, lang or default_lang(), quiet)
     asked = {name: value for name, value in sampling.items() if value is not None}
     if opened.config["task"] == "language":
@@ -73,10 +76,13 @@ def predict_rows(
         )
     if not rows:
         raise SadariError(
-            "no rows are given; name a file with the run's columns" + " or a text" * (opened.kind == "text")
+            "no rows are given; name a file with the run's columns" + " or a text" * (opened.kind != "table")
         )
     if opened.kind == "text" and not _names_a_file(rows):
         _answer(opened, rows)
+        return
+    if opened.kind == "pairs" and not _names_a_file(rows):
+        say.result(opened.translate([rows])[0])
         return
     with _counter(quiet) as told:
         say.result(predict_file(opened, rows, out, probabilities=probabilities, keep=keep, told=told))
