@@ -1,4 +1,5 @@
-"""Ship a run in formats that need nothing of ours: ONNX, one safetensors file, or ARPA for n-grams."""
+"""Ship a run in formats that need nothing of ours: ONNX, one safetensors file, ARPA for n-grams, the folders
+of transformers' Marian and of CTranslate2 for a Transformer of pairs."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 
 from sadari.data.spec import TableSpec
+from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.errors import SadariError
 from sadari.export.arpa import arpa
@@ -20,20 +22,27 @@ if TYPE_CHECKING:
     import onnx
 
 FORMATS = {"onnx": "model.onnx", "safetensors": "model.safetensors", "arpa": "model.arpa"}
+FOLDERS = ("marian", "ctranslate2")
 
 
 def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
-    """Write the run as `to` and return the file; `path` is a file or a folder, by default the run's own.
+    """Write the run as `to` and return the file or folder; `path` is either, by default the run's own folder.
 
     onnx         raw columns in, predictions out, preprocessing included; of texts, tokens in, and the
                  tokenizer is in the file's metadata; its doc string says how to use it
     safetensors  the weights under the model's own names, with config, spec and tokenizer as JSON in the
                  file's metadata
     arpa         the table of n-grams that speech and translation programs read
+    marian       of a Transformer of pairs, a folder that `transformers.MarianMTModel` opens
+    ctranslate2  the same as a folder for that engine, which the package ctranslate2 writes
     Raises SadariError for an unknown format, a missing package, or a file that cannot be written.
     """
-    if to not in FORMATS:
-        raise SadariError(f"--to {to!r} is no format; choose one of: {', '.join(FORMATS)}")
+    if to not in (*FORMATS, *FOLDERS):
+        raise SadariError(f"--to {to!r} is no format; choose one of: {', '.join((*FORMATS, *FOLDERS))}")
+    if to in FOLDERS:
+        from sadari.export.folders import write_folder
+
+        return write_folder(run, to, Path(path) if path is not None else run.path / to)
     path = Path(path) if path is not None else run.path
     if path.is_dir() or not path.suffix:
         path = path / FORMATS[to]
@@ -47,6 +56,11 @@ def onnx_model(run: Run) -> onnx.ModelProto:
 
     Raises SadariError when the package `onnx` is not installed, or when the run is a table of n-grams.
     """
+    if isinstance(run.spec, PairSpec):
+        raise SadariError(
+            "a run of pairs has no ONNX form yet; use --to marian or ctranslate2 for a transformer, or "
+            "--to safetensors"
+        )
     if isinstance(run.model, NGram):
         raise SadariError(
             "an n-gram is a table, which ONNX has no form for; use --to arpa or --to safetensors"
@@ -144,7 +158,12 @@ def _text_inputs(run: Run) -> list[str]:
 
 def _tokenizer(run: Run) -> dict[str, str]:
     """The tokenizer of a run of texts, for a file's metadata."""
-    return {} if isinstance(run.spec, TableSpec) else {"tokenizer": run.spec.tokenizer.to_json()}
+    if isinstance(run.spec, TableSpec):
+        return {}
+    found = {"tokenizer": run.spec.tokenizer.to_json()}
+    if isinstance(run.spec, PairSpec) and not run.spec.shared:
+        found["source_tokenizer"] = run.spec.source_tokenizer.to_json()
+    return found
 
 
 def _safetensors(run: Run) -> bytes:

@@ -1,0 +1,148 @@
+"""Runs of pairs in the formats of others: what they write with them is what we write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+
+from sadari.data.spec_pairs import PairSpec
+from sadari.data.tokenizers import Tokenizer
+from sadari.data.toy_pairs import reverse
+from sadari.errors import SadariError
+from sadari.fitting import fit
+from sadari.ladder import ladder_for
+from sadari.runs import Run
+from sadari.tasks import build
+
+SMALL = {"transformer": {"width": 32, "heads": 2, "inner": 64, "layers": 2}, "lookup": {}}
+TEXTS = ["1 2 3", "9", "7 7 0 4 2", "0 1 2 3 4 5"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "digits.tsv"
+    reverse(1500, longest=6, numbers=10).write_csv(path, separator="\t")
+    return path
+
+
+def fitted(rung: str, digits: Path, out: Path, steps: int = 5, **reading: object) -> Run:
+    reading = {"tokenizer": "words", **reading}
+    model = SMALL.get(rung, {"width": 16})
+    return fit(rung, digits, kind="pairs", reading=reading, budget=f"{steps}steps", model=model, out=out)
+
+
+@pytest.fixture(scope="module")
+def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return fitted("transformer", digits, tmp_path_factory.mktemp("run") / "r", steps=150)
+
+
+def written_by_us(run: Run) -> list[list[str]]:
+    """Tokens, to compare without anybody's way of putting spaces between them."""
+    return [text.split() for text in run.translate(TEXTS, max_tokens=12)]
+
+
+@pytest.mark.proof("transformer", "exchanged")
+def test_transformers_writes_the_same_with_it(run: Run, tmp_path: Path) -> None:
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    folder = run.export("marian", tmp_path / "out" / "marian")
+    theirs = transformers.MarianMTModel.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    read = tokenizer(TEXTS, return_tensors="pt", padding=True)
+    found = theirs.generate(
+        input_ids=read.input_ids, attention_mask=read.attention_mask, num_beams=1, do_sample=False,
+        max_length=13,
+    )  # fmt: skip
+    own = set(range(run.spec.outputs)) - {run.spec.start, run.spec.end}
+    words = [[run.spec.tokenizer.token(int(i)) for i in row if int(i) in own] for row in found]
+    assert words == written_by_us(run)
+
+
+@pytest.mark.proof("transformer", "exchanged")
+def test_ctranslate2_writes_the_same_with_it(run: Run, tmp_path: Path) -> None:
+    engine = pytest.importorskip("ctranslate2")
+    folder = run.export("ctranslate2", tmp_path / "engine")
+    translator = engine.Translator(str(folder), device="cpu")
+    sources = [
+        [run.spec.source_tokenizer.token(int(i)) for i in row] for row in run.spec.encode_sources(TEXTS)
+    ]
+    sources = [[*words[:-1], "<|end|>"] for words in sources]
+    found = translator.translate_batch(sources, beam_size=1, max_decoding_length=12)
+    assert [one.hypotheses[0] for one in found] == written_by_us(run)
+
+
+@pytest.mark.parametrize(
+    "rung",
+    [
+        pytest.param(name, marks=pytest.mark.proof(name, "exchanged"))
+        for name in ladder_for("translate", "pairs").names
+    ],
+)
+def test_one_safetensors_file_is_all_that_another_needs(rung: str, digits: Path, tmp_path: Path) -> None:
+    run = fitted(rung, digits, tmp_path / "run")
+    path = run.export("safetensors", tmp_path)
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tokenizer = Tokenizer.from_json(about["tokenizer"])
+    spec = PairSpec.from_json(json.loads(about["spec"]), tokenizer, tokenizer)
+    config = json.loads(about["config"])
+    model = build(config["rung"], config["task"], config["model"], spec.width, run.loss, 3, "pairs")
+    model.load_state_dict(safetensors.torch.load_file(path))
+    again = Run(run.path, config, run.result, spec, model.eval(), run.task)
+    assert again.translate(TEXTS) == run.translate(TEXTS)
+    if rung in ("lstm", "lstm-attention"):  # and its core is torch's own layer, as it is
+        core = torch.nn.LSTM(16, 16, batch_first=True, bidirectional=True)
+        weights = {name.removeprefix("encoder."): value for name, value in model.state_dict().items()
+                   if name.startswith("encoder.")}  # fmt: skip
+        core.load_state_dict(weights)
+
+
+def test_what_cannot_be_is_refused(
+    run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup = fitted("lookup", digits, tmp_path / "lookup")
+    with pytest.raises(
+        SadariError, match="--to marian is for a transformer of pairs, and this run is lookup"
+    ):
+        lookup.export("marian")
+    with pytest.raises(
+        SadariError, match="a run of pairs has no ONNX form yet; use --to marian or ctranslate2"
+    ):
+        run.export("onnx")
+    with pytest.raises(
+        SadariError, match="--to 'tflite' is no format; choose one of: onnx, safetensors, arpa, marian"
+    ):
+        run.export("tflite")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(
+        SadariError, match="full is there already; give another folder with --out, or remove it"
+    ):
+        run.export("marian", tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["x"]
+    monkeypatch.setitem(sys.modules, "ctranslate2.converters", None)
+    with pytest.raises(
+        SadariError, match="needs the packages ctranslate2 and transformers; install them with"
+    ):
+        run.export("ctranslate2", tmp_path / "none")
+    assert not (tmp_path / "none").exists() and not list(tmp_path.glob(".none*"))
+
+
+def test_two_vocabularies_are_not_ctranslate2s(tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    frame = reverse(1500, longest=6, numbers=10)
+    path = tmp_path / "letters.csv"
+    frame.with_columns(frame.to_series(1).str.replace_all("1", "one")).write_csv(path)
+    run = fitted("transformer", path, tmp_path / "run", separate=True)
+    assert not run.spec.shared
+    with pytest.raises(
+        SadariError, match="knows one vocabulary for both sides; fit without --separate to export"
+    ):
+        run.export("ctranslate2", tmp_path / "engine")
