@@ -30,7 +30,6 @@ KEY = 26.0  # pixels of the legend's line
 TEXTS: Texts = {
     "answer": ("the answer", "답"),
     "greedy": ("greedy search", "탐욕 탐색"),
-    "kept": ("kept for a while", "한동안 남은 길"),
     "finished": ("finished, with its score", "끝난 글과 점수"),
     "pruned": ("pruned", "잘린 길"),
 }

@@ -58,13 +58,12 @@ TEXTS = {
         "{rung}: 쓴 토큰마다 원문의 {reach}곳쯤을 한 번에 본다",
     ),
     "caption": (
-        "A row for each word that was written ({which}), from the top; a column for each word of the source; "
+        "A row for each word that was written, greedily, from the top; a column for each word of the source; "
         "the darker, the more weight. {weights}{wanted} Shares are over {count} {part} pairs, token by "
         "token, with the words of the data written; near is within a tenth of the length.{cut}",
-        "행은 쓴 낱말({which}), 위에서부터. 열은 원문의 낱말. 짙을수록 무게가 크다. {weights}{wanted} 비율은 "
-        "{part} 쌍 {count}개에서 데이터의 낱말로 토큰마다 셈했다. 가까이란 길이의 10분의 1 안.{cut}",
+        "행은 탐욕적으로 쓴 낱말, 위에서부터. 열은 원문의 낱말. 짙을수록 무게가 크다. {weights}{wanted} "
+        "비율은 {part} 쌍 {count}개에서 데이터의 낱말로 토큰마다 셈했다. 가까이란 길이의 10분의 1 안.{cut}",
     ),
-    "own words": ("its own words, greedy", "스스로 탐욕적으로 고른 것"),
     "one weights": ("The weights of its attention.", "어텐션의 무게 그대로."),
     "mean weights": (
         "The mean over the {heads} heads of layer {layer}.",
@@ -129,8 +128,9 @@ def alignment(
     text     what to translate; else a source of the part, of middling length
     layer    from 1, of a Transformer's decoder, instead of the last; its heads' mean unless `head` is given
 
-    source (s,) and target (t,) as words, tokens of a word taken together; weights (t, s), rows sum to 1;
-    reach (t,): e to a row's entropy. The facts hold a `Shape` of the part's pairs.
+    source (s,) and target (t,) as words, tokens of a word taken together, the first 40 of each; weights
+    (t, s), whose whole rows sum to 1; reach (t,): e to a whole row's entropy. The facts hold a `Shape` of the
+    part's pairs.
     SadariError for a layer or head that the model has not, or an empty text.
     """
     measured = pairs_of(run, part, MEASURED)
@@ -147,7 +147,7 @@ def alignment(
     across, columns = words_of(run.spec.source_tokenizer, source[0].tolist())
     down, rows = words_of(run.spec.tokenizer, [*answer.tokens, run.spec.end])
     weights = by_words(tokens, rows, columns)
-    cut = max(weights.shape) > MOST
+    cut, reaches = max(weights.shape) > MOST, np.exp(_entropies(weights))[:MOST]
     weights, across, down = weights[:MOST, :MOST], across[:MOST], down[:MOST]
     said = run.spec.decode(answer.tokens)
     shape = shape_of(run, measured, layer, head)
@@ -161,7 +161,6 @@ def alignment(
         say(
             TEXTS,
             "caption",
-            which=TEXTS["own words"],
             weights=_which(run, layer, head),
             wanted="" if reference in (None, said) else say(TEXTS, "wanted", reference=reference),
             count=shape.pairs,
@@ -180,7 +179,7 @@ def alignment(
             "source": np.array(across),
             "target": np.array(down),
             "weights": weights.astype(np.float32),
-            "reach": np.exp(_entropies(weights)),
+            "reach": reaches,
         },
         {
             "rung": run.rung,

@@ -69,8 +69,13 @@ TEXTS = {
         "고른 예이다. 탐욕 탐색과 빔의 답이 갈리는 첫 쌍.",
     ),
     "chosen usual": (
-        "The two agree on all pairs of such length; this is one of them.",
-        "이런 길이의 쌍에서는 둘의 답이 모두 같고, 이것은 그 하나이다.",
+        "On no pair of {low} to {high} tokens do greedy search and the beam differ; this one is nearest to "
+        "{usual}.",
+        "토큰 {low}~{high}개인 쌍에서는 탐욕 탐색과 빔의 답이 모두 같다. 이것은 {usual}개에 가장 가까운 쌍.",
+    ),
+    "chosen alone": (
+        "A beam of one is greedy search; this pair is the one nearest to {usual} tokens.",
+        "빔 하나는 곧 탐욕 탐색이다. 이것은 토큰 {usual}개에 가장 가까운 쌍.",
     ),
     "chosen given": ("As given.", "주어진 원문."),
     "see": (
@@ -178,7 +183,7 @@ def beam(
     chosen = "given"
     if text is None:
         row, chosen = _example(found[1], found[beam])
-        text = pairs.sources[row]
+        text, chosen = pairs.sources[row], "alone" if beam == 1 else chosen
     steps: list[Step] = []
     answer = translated(run, [text], how[beam], steps)[0][0]
     greedy = translated(run, [text], how[1])[0][0]
@@ -216,7 +221,7 @@ def beam(
             pruned=PRUNED,
             rule=TEXTS["rule"] if length_penalty == 1 else say(TEXTS, "power", to=f"{length_penalty:g}"),
             text=_short(text),
-            chosen=TEXTS[f"chosen {chosen}"],
+            chosen=say(TEXTS, f"chosen {chosen}", low=SHORT[0], high=SHORT[1], usual=USUAL),
             cut=say(TEXTS, "cut", count=behind) if behind else "",
             count=len(pairs),
             part=PARTS[part],

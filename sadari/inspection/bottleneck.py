@@ -254,6 +254,6 @@ def _why(runs: Sequence[Run], names: list[str]) -> Said:
     fixed = [i for i, run in enumerate(runs) if run.rung in FIXED]
     if not fixed:
         return TEXTS["why_free"]
-    settings: Any = runs[fixed[0]].model.config
-    width = settings.width * settings.directions
-    return say(TEXTS, "why_fixed", names=", ".join(names[i] for i in fixed), width=width)
+    settings: list[Any] = [runs[i].model.config for i in fixed]
+    widths = dict.fromkeys(str(one.width * one.directions) for one in settings)
+    return say(TEXTS, "why_fixed", names=", ".join(names[i] for i in fixed), width=" / ".join(widths))

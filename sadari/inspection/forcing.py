@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 BLOCK = 32  # pairs at once: each has a number for every token of the vocabulary at every position
 ENOUGH = 20  # pairs that a position must have
-NORMAL = 1.96
 
 TEXTS = {
     "title": (
@@ -52,11 +51,20 @@ TEXTS = {
         "이상이 닿는 자리만. 띠는 95% 구간.",
     ),
     "see": (
-        "{taught} {first} {others}One wrong word stays in what is read next, and that is where the model was "
-        "never taught. Not all of it is error: a text that says the same one word later is charged at every "
-        "place.",
-        "{taught} {first} {others}틀린 낱말 하나는 그다음에 읽을 글에 남고, 모델은 그런 글 뒤에서 배운 적이 "
-        "없습니다. 모두 오류인 것은 아닙니다. 같은 말을 한 낱말 늦게 쓴 글도 자리마다 손실을 뭅니다.",
+        "{taught} {first} {others}{why} Not all of it is error: a text that says the same one word later is "
+        "charged at every place.",
+        "{taught} {first} {others}{why} 모두 오류인 것은 아닙니다. 같은 말을 한 낱말 늦게 쓴 글도 자리마다 "
+        "손실을 뭅니다.",
+    ),
+    "why always": (
+        "One wrong word stays in what is read next, and behind it the model was never taught.",
+        "틀린 낱말 하나는 그다음에 읽을 글에 남고, 모델은 그런 글 뒤에서 배운 적이 없습니다.",
+    ),
+    "why sampled": (
+        "One wrong word stays in what is read next; what it read of its own in training is to teach "
+        "it how to go on from there.",
+        "틀린 낱말 하나는 그다음에 읽을 글에 남습니다. 훈련할 때 자기 낱말을 읽은 것은 거기서 이어 가기 "
+        "위해서입니다.",
     ),
     "always": (
         "In training {name} read true words alone.",
@@ -260,6 +268,7 @@ def _see(facts: dict[str, Any]) -> Said:
         "see",
         taught=say(TEXTS, spoken, name=names[0], schedule=taught[0]),
         first=first,
+        why=TEXTS[f"why {spoken}"],
         others=("".join(one for one, _ in others), "".join(other for _, other in others)),
     )
 

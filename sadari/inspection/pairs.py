@@ -114,8 +114,7 @@ def translated(
 
 
 def shown_token(tokenizer: Tokenizer, token: int, first: bool = False) -> str:
-    """A token as a word of a picture: END by its name; what goes on a word, and is not the text's first
-    token, with a hyphen before."""
+    """A token as a word of a picture: END by its name; with a hyphen what goes on the word before, if any."""
     if token == tokenizer.end:
         return END
     name = tokenizer.token(token)

@@ -112,6 +112,8 @@ def test_a_decline_at_large_widths_is_said_where_it_shows() -> None:
     calm = replace(run, model=Mirror(run.spec.outputs, run.spec.end))
     view = look(calm, "beam", widths=(1, 4), most=30)
     assert not view.facts["declines"] and "does not stand out from chance" in view.see[0]
+    assert "On no pair of 4 to 12 tokens do greedy" in view.caption[0]
+    assert "A beam of one is greedy search" in look(calm, "beam", beam=1, widths=(1, 2), most=9).caption[0]
     assert view.facts["chosen"] == "usual" and "the greedy text is the best" in view.title[0]
 
 

@@ -19,6 +19,7 @@ from sadari.fitting import fit
 from sadari.inspection import look
 from sadari.inspection.bottleneck import ENOUGH, grouped, lengths_of
 from sadari.inspection.pairs import names_of, pairs_of, translated
+from sadari.report.looks import looks
 from sadari.search import Searching
 from tests.inspection.small_pairs import Mirror, small
 
@@ -124,6 +125,15 @@ def test_what_cannot_be_shown_is_said(options: dict[str, Any], message: str) -> 
         look(small("lookup"), "bottleneck", **options)
     with pytest.raises(SadariError, match="10 pairs make no two groups of 20, so no curve"):
         grouped(np.arange(10), 2)
+
+
+def test_a_report_shows_all_rungs_by_length_and_one_from_inside() -> None:
+    """Where the answer does not attend, the highest rung that does is opened."""
+    figures = looks([small("lookup"), small("lstm"), small("lstm-attention")], "lstm", "ko")
+    assert len(figures) == 4
+    assert "lookup" in figures[0] and "lstm-attention" in figures[0]
+    assert "lstm-attention" in figures[1] and "뒤에서 앞으로" in figures[1]
+    assert all("lstm-attention" not in figure for figure in figures[2:])
 
 
 @pytest.mark.parametrize("width", [680, 340])

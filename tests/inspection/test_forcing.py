@@ -82,7 +82,9 @@ def test_what_scheduled_sampling_changes_stands_beside() -> None:
     assert view.facts["forcing"] == ["always", "linear"] and view.arrays["free"].shape[0] == 2
     assert view.facts["rungs"] == [f"lstm ({run.path.name})", "lstm (sampled)"]
     assert "lstm (sampled) (linear decay): " in view.see[0] and "감소" in view.see[1]
-    assert "words of its own too (linear decay)" in look(other, "forcing").see[0]
+    alone = look(other, "forcing").see[0]
+    assert "words of its own too (linear decay)" in alone and "never taught" not in alone
+    assert "never taught" in view.see[0]
     assert png(draw(view, "en", 680))[:4] == b"\x89PNG"
 
 
