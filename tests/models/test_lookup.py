@@ -69,6 +69,7 @@ def reference(sources: list[str], query: str, order: int) -> np.ndarray:
     return np.divide(each @ asked[0], length, out=np.zeros(len(sources)), where=length > 0)
 
 
+@pytest.mark.proof("lookup", "parity")
 @given(st.lists(TEXT, min_size=1, max_size=9), st.lists(TEXT, min_size=1, max_size=5), st.integers(1, 5))
 @settings(deadline=None, max_examples=150)
 def test_the_nearest_is_scikit_learns(train: list[str], queries: list[str], order: int) -> None:
@@ -83,6 +84,7 @@ def test_the_nearest_is_scikit_learns(train: list[str], queries: list[str], orde
             assert likeness[places.index(answer)] == pytest.approx(best, rel=1e-5)
 
 
+@pytest.mark.proof("lookup", "claim")
 @given(st.lists(TEXT, min_size=2, max_size=12, unique=True))
 @settings(deadline=None)
 def test_what_was_met_is_answered_as_it_was(train: list[str]) -> None:

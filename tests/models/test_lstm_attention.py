@@ -82,6 +82,7 @@ def by_hand(model: LSTMAttention, source: Tensor, target: Tensor) -> tuple[Tenso
     return torch.stack(logits), torch.stack(weights)
 
 
+@pytest.mark.proof("lstm-attention", "parity")
 @EVERY_KIND
 def test_is_the_papers_steps_written_out(settings: dict[str, Any]) -> None:
     model, (source, target) = made(**settings), pairs()
@@ -236,6 +237,7 @@ def exact(model: Any, source: Tensor, target: Tensor) -> float:
     return ((torch.cat(written, 1) == wanted) | (wanted == PAD)).all(1).float().mean().item()
 
 
+@pytest.mark.proof("lstm-attention", "claim")
 @pytest.mark.slow
 def test_finds_digits_from_the_end_where_one_vector_loses_them() -> None:
     """The argmax of its weights is the anti-diagonal, which nobody has told it."""
