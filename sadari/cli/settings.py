@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 
 from cyclopts import Group, Parameter
 
-from sadari.cli.options import several_whole, whole
+from sadari.cli.options import several_whole, split_names, whole
 from sadari.describe import Field
 
 AUTO = "auto"
@@ -57,7 +57,11 @@ def _converter(field: Field) -> Callable[..., Any] | None:
     return _CONVERTERS.get(field.type) or _CONVERTERS.get(plain[0])
 
 
-_CONVERTERS: dict[Any, Callable[..., Any]] = {int: whole, tuple[int, ...]: several_whole}
+_CONVERTERS: dict[Any, Callable[..., Any]] = {
+    int: whole,
+    tuple[int, ...]: several_whole,
+    tuple[str, ...]: split_names,
+}
 
 
 def _say(default: Any) -> str | bool:

@@ -74,3 +74,13 @@ def test_names_with_commas_between_and_within() -> None:
             self.value = value
 
     assert split_names(None, [Word('a, b,"c,d"'), Word("e f,")]) == ("a", "b", "c,d", "e f")
+
+
+def test_names_of_a_view_stand_with_commas_between() -> None:
+    """Both ways, and what is no list of names is left alone."""
+    from sadari.cli.options import split_names
+    from sadari.cli.settings import _converter
+
+    fields = {field.name: field for field in view_options()}
+    assert _converter(fields["pairs"]) is split_names and _converter(fields["beside"]) is split_names
+    assert _converter(fields["text"]) is None
