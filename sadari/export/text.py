@@ -109,11 +109,11 @@ def sentence(graph: Graph, model: SentenceClassifier, tokens: str) -> str:
 # ---------------------------------------------------------------------- languages
 
 
-def recurrent_language(graph: Graph, model: RNNLanguage | LSTMLanguage, tokens: str) -> str:
+def recurrent_language(graph: Graph, model: RNNLanguage, tokens: str) -> str:
     """Logits of the token after each, from the beginning."""
     x = graph.add("Gather", graph.weight(model.embedding.weight), tokens)
     x = graph.add("Mul", x, graph.either(model.scale))  # after, so that a tied matrix is in the file once
-    states, _ = read(graph, model.rnn if isinstance(model, RNNLanguage) else model.lstm, x)
+    states, _ = read(graph, model.core, x)
     return linear(graph, model.head, states)
 
 

@@ -16,7 +16,6 @@ step.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,12 +24,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sadari.errors import SadariError
 from sadari.layers import recurrent
 from sadari.layers.dense import Recorder, unrecorded
 from sadari.layers.recurrent import State, check_recurrent, core_macs, core_parameters, initialise, make_core
-from sadari.layers.tied import make_head
 from sadari.layers.tokens import embed, is_real
+from sadari.models.rnn import RNNLanguage, RNNLanguageConfig
 
 
 class LSTMCell:
@@ -148,85 +146,19 @@ class LSTMSeries(nn.Module):
 
 
 @dataclass(frozen=True)
-class LSTMLanguageConfig:
-    """Settings of a recurrent language model."""
-
-    width: int = 256
-    """Size C of the state h and of the cell c, and of the vector of each token."""
-    layers: int = 1
-    """Layers L: each reads the states of the one below."""
-    dropout: float = 0.0
-    """Share silenced at random of what enters each layer and of what leaves the last (Zaremba 2014); never
-    of what a state or a cell keeps. More for little text and many passes."""
-    tied: bool = True
-    """Write a token with the vector that it is read with (Press & Wolf 2016): V C fewer weights."""
-
-    def __post_init__(self) -> None:
-        check_recurrent(self)
+class LSTMLanguageConfig(RNNLanguageConfig):
+    """Settings of an LSTM language model: those of the RNN's; the cell is as wide as the state."""
 
 
-class LSTMLanguage(nn.Module):
+class LSTMLanguage(RNNLanguage):
     """The next token from a state and a cell that have read all those before."""
 
     Config: ClassVar = LSTMLanguageConfig
     TINY: ClassVar = LSTMLanguageConfig(width=8)
     TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.005, "clip": 1.0}
-    carries: ClassVar[bool] = True
-    context: ClassVar[int | None] = None
+    core_class: ClassVar[Any] = nn.LSTM
+    core_name: ClassVar[str] = "lstm"
+    cell: ClassVar[Any] = LSTMCell
+    gates: ClassVar[int] = 4
 
-    def __init__(self, config: LSTMLanguageConfig, inputs: int, outputs: int) -> None:
-        super().__init__()
-        if inputs != outputs:
-            raise SadariError(f"{inputs} tokens read but {outputs} written: a language has one vocabulary")
-        self.config = config
-        self.embedding = nn.Embedding(inputs, config.width)
-        self.lstm: nn.LSTM = make_core(nn.LSTM, config)
-        self.head = make_head(self.embedding, config.tied)
-        self.scale = math.sqrt(config.width) if config.tied else 1.0  # small to write with, large to read
-        self.dropout = nn.Dropout(config.dropout)
-        initialise(self)
-
-    def hidden(
-        self,
-        tokens: Int[Tensor, "B T"],
-        state: State | None = None,
-        rec: Recorder | None = None,
-        plain: bool = False,
-    ) -> tuple[Float[Tensor, "B T C"], State]:
-        """The last layer's states, and the state to go on from; `state` None is the beginning."""
-        rec = rec or unrecorded
-        x = rec("embedded", self.embedding(tokens) * self.scale)  # (B, T, C)
-        cell = LSTMCell if plain else None
-        states, state = recurrent.read(self.lstm, self.dropout(x), state=state, cell=cell, rec=rec)
-        return rec("states", self.dropout(states)), state
-
-    def forward(
-        self, tokens: Int[Tensor, "B T"], rec: Recorder | None = None, plain: bool = False
-    ) -> Float[Tensor, "B T V"]:
-        """Logits from the beginning; those at t foretell token t + 1."""
-        logits = self.head(self.hidden(tokens, None, rec, plain)[0])
-        return logits if rec is None else rec("output", logits)
-
-    def start(self, batch: int) -> State:
-        """The state and the cell before the first token: zeros, each (L, B, C)."""
-        return recurrent.start(self.lstm, batch)
-
-    def step(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B V"], State]:
-        """Read T tokens more; logits of the one after them."""
-        states, state = self.hidden(tokens, state)
-        return self.head(states[:, -1]), state
-
-    def reorder(self, state: State, rows: Int[Tensor, " b"]) -> State:
-        """The state of those rows, in that order."""
-        return tuple(part[:, rows] for part in state)
-
-    @staticmethod
-    def parameter_count(config: LSTMLanguageConfig, inputs: int, outputs: int) -> int:
-        """V C, once if tied, else twice; V biases; 4 C (i + C + 2) a layer that reads i numbers."""
-        C = config.width
-        return inputs * (C * (1 if config.tied else 2) + 1) + core_parameters(4, C, config.layers)
-
-    @staticmethod
-    def macs(config: LSTMLanguageConfig, inputs: int, outputs: int, length: int = 1) -> int:
-        """Multiply-adds for one token, however long the context: one a weight, those of the head included."""
-        return core_macs(4, config.width, config.layers) + config.width * outputs
+    lstm: nn.LSTM

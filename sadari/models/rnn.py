@@ -159,13 +159,19 @@ class RNNLanguageConfig:
 
 
 class RNNLanguage(nn.Module):
-    """The next token from a state that has read all those before."""
+    """The next token from a state that has read all those before; the LSTM's differs in its core alone."""
 
     Config: ClassVar = RNNLanguageConfig
     TINY: ClassVar = RNNLanguageConfig(width=8)
     TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003, "clip": 1.0}
     carries: ClassVar[bool] = True
     context: ClassVar[int | None] = None
+    core_class: ClassVar[Any] = nn.RNN
+    core_name: ClassVar[str] = "rnn"
+    cell: ClassVar[Any] = RNNCell
+    gates: ClassVar[int] = 1
+
+    rnn: nn.RNN
 
     def __init__(self, config: RNNLanguageConfig, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -173,11 +179,16 @@ class RNNLanguage(nn.Module):
             raise SadariError(f"{inputs} tokens read but {outputs} written: a language has one vocabulary")
         self.config = config
         self.embedding = nn.Embedding(inputs, config.width)
-        self.rnn: nn.RNN = make_core(nn.RNN, config)
+        setattr(self, self.core_name, make_core(self.core_class, config))  # under torch's usual name
         self.head = make_head(self.embedding, config.tied)
         self.scale = math.sqrt(config.width) if config.tied else 1.0  # small to write with, large to read
         self.dropout = nn.Dropout(config.dropout)
         initialise(self)
+
+    @property
+    def core(self) -> nn.RNNBase:
+        """The recurrent layers."""
+        return getattr(self, self.core_name)
 
     def hidden(
         self,
@@ -189,8 +200,8 @@ class RNNLanguage(nn.Module):
         """The last layer's states, and the state to go on from; `state` None is the beginning."""
         rec = rec or unrecorded
         x = rec("embedded", self.embedding(tokens) * self.scale)  # (B, T, C)
-        cell = RNNCell if plain else None
-        states, state = recurrent.read(self.rnn, self.dropout(x), state=state, cell=cell, rec=rec)
+        cell = self.cell if plain else None
+        states, state = recurrent.read(self.core, self.dropout(x), state=state, cell=cell, rec=rec)
         return rec("states", self.dropout(states)), state
 
     def forward(
@@ -201,8 +212,8 @@ class RNNLanguage(nn.Module):
         return logits if rec is None else rec("output", logits)
 
     def start(self, batch: int) -> State:
-        """The state before the first token: zeros (L, B, C)."""
-        return recurrent.start(self.rnn, batch)
+        """The state before the first token: zeros, each part (L, B, C)."""
+        return recurrent.start(self.core, batch)
 
     def step(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B V"], State]:
         """Read T tokens more; logits of the one after them."""
@@ -213,13 +224,13 @@ class RNNLanguage(nn.Module):
         """The state of those rows, in that order."""
         return tuple(part[:, rows] for part in state)
 
-    @staticmethod
-    def parameter_count(config: RNNLanguageConfig, inputs: int, outputs: int) -> int:
-        """V C, once if tied, else twice; V biases; C (i + C + 2) a layer that reads i numbers."""
+    @classmethod
+    def parameter_count(cls, config: RNNLanguageConfig, inputs: int, outputs: int) -> int:
+        """V C, once if tied, else twice; V biases; G C (i + C + 2) a layer that reads i numbers, G gates."""
         C = config.width
-        return inputs * (C * (1 if config.tied else 2) + 1) + core_parameters(1, C, config.layers)
+        return inputs * (C * (1 if config.tied else 2) + 1) + core_parameters(cls.gates, C, config.layers)
 
-    @staticmethod
-    def macs(config: RNNLanguageConfig, inputs: int, outputs: int, length: int = 1) -> int:
+    @classmethod
+    def macs(cls, config: RNNLanguageConfig, inputs: int, outputs: int, length: int = 1) -> int:
         """Multiply-adds for one token, however long the context: one a weight, those of the head included."""
-        return core_macs(1, config.width, config.layers) + config.width * outputs
+        return core_macs(cls.gates, config.width, config.layers) + config.width * outputs
