@@ -135,3 +135,27 @@ def test_another_loss_is_refused(digits: Path) -> None:
         SadariError, match="--loss binary does not go with task translate, whose loss is cross-entropy"
     ):
         plan_fit("lstm", digits, kind="pairs", loss="binary")
+
+
+def test_the_command_says_what_the_answer_makes_of_a_source(
+    made: Climb, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same climb again, from its folder, and its last lines."""
+    words = [
+        "climb",
+        digits,
+        "--kind",
+        "pairs",
+        "--tokenizer",
+        "words",
+        "--budget",
+        "15steps",
+        "--starts",
+        "1",
+    ]
+    assert command([*map(str, words), "--out", str(made.path), "--lang", "en"]) == 0
+    said = capsys.readouterr()
+    rung, samples = made.content["verdict"]["rung"], made.content["samples"]
+    expected = f"{rung}: {samples['sources'][0]} → {samples['written'][rung][0]}"
+    assert expected in " ".join(said.err.split()) + " ".join(said.out.split())
+    assert said.out.splitlines()[-1] == str(made.path)

@@ -64,6 +64,7 @@ TEXTS = {
         "{name} is no rung: it stands outside the ladder to keep it honest.",
         "{name}: 단이 아니라 사다리 바깥에서 견주는 모델입니다.",
     ),
+    "turns": ("{rung}: ", "{rung} 단: "),
     "writes": ("{rung} goes on: ", "{rung} 단이 이어 쓴 글: "),
     "report": ("report: {path}", "보고서: {path}"),
 }
@@ -237,9 +238,13 @@ def show(done: Climb, lang: Lang) -> None:
     headline, reason = done.verdict["headlines"][lang], done.verdict["reasons"][lang]
     out.print(Text.assemble((f"{headline}. ", "bold green"), reason))
     if samples := content.get("samples"):
-        written = samples["written"][content["verdict"]["rung"]]
-        line = Text.assemble((samples["prompt"], "bold"), written)
-        out.print(Text.assemble((pick(TEXTS, "writes", lang, rung=content["verdict"]["rung"]), "dim"), line))
+        rung = content["verdict"]["rung"]
+        written, key = samples["written"][rung], "turns" if "sources" in samples else "writes"
+        begun, written = (
+            (f"{samples['sources'][0]} → ", written[0]) if key == "turns" else (samples["prompt"], written)
+        )
+        line = Text.assemble((begun, "bold"), written)
+        out.print(Text.assemble((pick(TEXTS, key, lang, rung=rung), "dim"), line))
     if content["sizes"] and content["sizes"]["answer"]:
         out.print(content["sizes"]["answer"]["reasons"][lang], markup=False)
     out.print(pick(TEXTS, "report", lang, path=done.report), markup=False)
