@@ -6,10 +6,16 @@ What a line becomes does not depend on its company: a file and a person who type
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+import signal
+import sys
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -87,7 +93,7 @@ def translate_lines(
 
     lines         a None among them asks for the answers to all before it
     batch_tokens  tokens searched at once: sources with their padding, times the beam
-    jobs          batches in work at once, each on one thread
+    jobs          batches in work at once, each on one thread: in processes where a process can be forked
     prefix        text that every translation begins with
     align         fill `Target.pairs`
     scores        fill `Target.logp` and `score` of a greedy search too, which is slower
@@ -113,18 +119,67 @@ def translate_lines(
 
 
 def _stream(work: _Work, lines: Iterable[str | None], jobs: int) -> Iterator[Translation]:
+    with _workers(work, jobs) as mapped:
+        for window in _windows(lines):
+            yield from work.window(window, mapped)
+
+
+@contextmanager
+def _workers(work: _Work, jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """What goes through batches, in their order: here, or in processes, or in threads.
+
+    Two processes write 1.08 (5 beams) to 1.16 times (greedy) as much as two threads, which wait for each
+    other between the products. They are forked, so that none reads the run again; not from a device's
+    process, which cannot be.
+    """
     if jobs == 1:
-        for window in _windows(lines):
-            yield from work.window(window, map)
+        yield lambda texts, tokens: map(work.answers, texts, tokens)
         return
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
+    parameter = next(work.run.model.parameters(), None)
+    forked = "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux"
+    if forked and (parameter is None or parameter.device.type == "cpu"):
+        context: Any = multiprocessing.get_context("fork")
+        processes = ProcessPoolExecutor(jobs, context, _begin, (work,))
+        try:
+            yield lambda texts, tokens: _forked_map(processes, texts, tokens)
+        except BrokenProcessPool as error:
+            raise SadariError(
+                f"one of {jobs} jobs was ended from outside, as when memory is short; use a smaller --jobs"
+            ) from error
+        finally:
+            processes.shutdown(cancel_futures=True)
+        return
+    before = torch.get_num_threads()
+    threads = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        for window in _windows(lines):
-            yield from work.window(window, pool.map)
+        yield lambda texts, tokens: threads.map(work.answers, texts, tokens)
     finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        threads.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _forked_map(
+    pool: ProcessPoolExecutor, texts: Sequence[Sequence[str]], tokens: Sequence[Sequence[np.ndarray]]
+) -> Iterator[Any]:
+    with warnings.catch_warnings():  # a child of one thread does not miss the parent's others
+        warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+        return pool.map(_answers_here, texts, tokens)
+
+
+def _begin(work: _Work) -> None:
+    """In a new process: what it works for; Ctrl-C is the parent's to answer."""
+    global _HERE
+    _HERE = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+_HERE: _Work | None = None  # in a process that was forked for it
+
+
+def _answers_here(texts: Sequence[str], tokens: Sequence[np.ndarray]) -> list[list[Target]]:
+    assert _HERE is not None
+    return _HERE.answers(texts, tokens)
 
 
 def _windows(lines: Iterable[str | None]) -> Iterator[list[str]]:
@@ -163,7 +218,7 @@ class _Work:
         out = [Translation(line) for line in lines]
         texts = [[lines[i] for i in rows] for rows in batches]
         tokens = [[sources[i] for i in rows] for rows in batches]
-        for rows, answers in zip(batches, mapped(self._answers, texts, tokens), strict=True):
+        for rows, answers in zip(batches, mapped(texts, tokens), strict=True):
             for i, answer in zip(rows, answers, strict=True):
                 out[i] = Translation(lines[i], tuple(answer), self._left_out(lines[i], sources[i]))
         return out
@@ -180,7 +235,7 @@ class _Work:
                 batches.append([i])
         return batches
 
-    def _answers(self, texts: Sequence[str], tokens: Sequence[np.ndarray]) -> list[list[Target]]:
+    def answers(self, texts: Sequence[str], tokens: Sequence[np.ndarray]) -> list[list[Target]]:
         """The targets of a batch of sources."""
         spec: Any = self.run.spec
         model: Any = self.run.model

@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sadari.errors import SadariError
+from sadari.layers.packed import Packed
+from sadari.layers.shortlist import Shortlist
+from sadari.models.translator import Translator as Transformer
+from sadari.models.translator import TranslatorConfig as TransformerConfig
 from sadari.search import Found, Searching, Step, beams, search
-from sadari.search.rows import top
+from sadari.search.rows import closed, top
 
 START, END = 0, 1
 PAD = -1
@@ -475,16 +479,52 @@ def test_the_likeliest_words_are_those_of_topk(size: int, count: int, seed: int)
     assert torch.equal(values, expected) and torch.equal(tokens, places)
 
 
-def test_a_shortlist_writes_the_same_and_the_model_is_left_as_it_was() -> None:
+def test_a_shortlist_writes_the_same_and_the_model_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Recurrent(size=9000, width=32).train()
-    head = model.head
-    plain = run(model, SOURCES[:3])
-    quick = run(model, SOURCES[:3], scores=False)
-    assert [one.tokens for (one,) in plain] == [one.tokens for (one,) in quick]
-    assert all(math.isnan(one.logp) and math.isnan(one.score) for (one,) in quick)
-    assert model.head is head and model.training and model.dropout.training
+    head, plain = model.head, run(model, SOURCES)
+    used: list[Any] = []
+    monkeypatch.setattr("sadari.search.Shortlist", lambda *about: used.append(about) or Shortlist(*about))
+    for least, times in ((0, len(SOURCES)), (head.weight.numel() + 1, 0)):
+        monkeypatch.setattr("sadari.search.MANY", least)
+        quick = [run(model, [source], scores=False)[0] for source in SOURCES]
+        assert [one.tokens for (one,) in plain] == [one.tokens for (one,) in quick]
+        assert all(math.isnan(one.logp) and math.isnan(one.score) for (one,) in quick)
+        assert model.head is head and model.training and model.dropout.training
+        assert len(used) == times
+        used.clear()
     many = run(model, SOURCES, scores=False)
-    assert [one.tokens for (one,) in many] == [one.tokens for (one,) in run(model, SOURCES)]
+    assert [one.tokens for (one,) in many] == [one.tokens for (one,) in plain] and not used
+
+
+@pytest.mark.parametrize("how", [{}, {"beam": 3, "n_best": 3}, {"beam": 4, "groups": 2}])
+def test_weights_laid_out_write_the_same(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(layers=1, width=64, dropout=0.0), 700, 700).train()
+    sources = [[3 + i % 5] * (i + 1) + [END] for i in range(9)]
+    found = run(model, sources, **how)
+    assert model.training and type(model.head) is not Packed
+    monkeypatch.setattr("sadari.search.packed", lambda model, instead: model)
+    monkeypatch.setattr("sadari.models.translator.can_step", lambda *about: False)
+    same(found, run(model, sources, **how))
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=5, max_size=5), st.lists(st.integers(0, 4), min_size=5, max_size=5)
+)
+def test_a_first_child_stays_in_its_parents_place(ones: list[int], others: list[int]) -> None:
+    parents = np.array([*ones, *(5 + other for other in others)])
+    places, sources, words = beams._places(parents, parents * 10, True)
+    assert sorted(places) == list(range(10))
+    assert (sources[places] == parents).all() and (words[places] == parents * 10).all()
+    assert (sources // 5 == np.arange(10) // 5).all()  # a sentence's rows stay side by side
+    assert all(sources[parent] == parent for parent in set(parents))
+
+
+@given(st.sets(st.integers(0, 20)))
+def test_those_that_are_left_keep_their_places_as_far_as_they_can(left: set[int]) -> None:
+    found = closed(np.array(sorted(left), int)).tolist()
+    assert set(found) == left and len(found) == len(left)
+    assert all(found[i] == i for i in left if i < len(left))
 
 
 def test_a_model_that_leaves_no_way_out_still_answers() -> None:

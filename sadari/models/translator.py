@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from sadari.errors import SadariError
 from sadari.layers.attention import attend, check_heads, merge_heads, split_heads
 from sadari.layers.dense import Recorder, unrecorded
+from sadari.layers.steps import StepLayer, can_step
 from sadari.layers.tied import make_head
 from sadari.layers.tokens import PAD, embed, is_real
 from sadari.marian import read_marian
@@ -137,10 +138,12 @@ class Translation:
     """Which source of `start`'s these are."""
     each: int
     """Rows that each of the N has, one after another: R = N each."""
-    past: Float[Tensor, "R L 2 H room D"]
+    past: Float[Tensor, "L 2 R H room D"]
     """Every decoder layer's keys and values of the target, in the first `length` places of the room."""
     length: int = 0
     """Target tokens read."""
+    steps: tuple[StepLayer, ...] = ()
+    """The decoder's layers for a token a row, where they can be written out."""
 
 
 class Attention(nn.Module):
@@ -161,11 +164,11 @@ class Attention(nn.Module):
         plain: bool,
     ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T S"] | None]:
         B, T, C = x.shape
-        q, kv = self.qkv(x).view(B, T, 3, self.heads, C // self.heads).split((1, 2), dim=2)
-        kv = kv.permute(0, 2, 3, 1, 4)  # (B, 2, H, T, D)
+        qkv = self.qkv(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        q, kv = qkv.split((1, 2))  # (1, B, H, T, D) and (2, B, H, T, D)
         if remember is not None:
-            kv = remember(kv)  # (B, 2, H, S, D)
-        y, weights = attend(q.squeeze(2).transpose(1, 2), kv[:, 0], kv[:, 1], mask, causal, plain=plain)
+            kv = remember(kv)  # (2, B, H, S, D)
+        y, weights = attend(q[0], kv[0], kv[1], mask, causal, plain=plain)
         return self.out(merge_heads(y)), weights
 
 
@@ -333,8 +336,12 @@ class Translator(nn.Module):
         memory, real = self.encode(source)
         cross = self._project(memory)
         B, H, _, D = cross[0][0].shape
-        past = cross[0][0].new_empty(B, len(self.layers), 2, H, ROOM, D)
-        return Translation(cross, real, torch.arange(B, device=past.device), 1, past)
+        past = cross[0][0].new_empty(len(self.layers), 2, B, H, ROOM, D)
+        steps: tuple[StepLayer, ...] = ()
+        if can_step(self, memory):
+            cross = [(k.contiguous(), v.contiguous()) for k, v in cross]
+            steps = tuple(map(StepLayer, self.layers))
+        return Translation(cross, real, torch.arange(B, device=past.device), 1, past, steps=steps)
 
     def step(
         self, tokens: Int[Tensor, "R T"], state: Translation
@@ -344,25 +351,43 @@ class Translator(nn.Module):
         past, end = state.past, begin + T
         if end > past.shape[4]:
             past = past.new_empty(*past.shape[:4], max(end, 2 * past.shape[4]), past.shape[5])
-            past[:, :, :, :, :begin] = state.past[:, :, :, :, :begin]
+            past[..., :begin, :] = state.past[..., :begin, :]
         x = self._embed(self.embedding, tokens if begin else self._opened(tokens), begin)  # (R, T, C)
-        for i, layer in enumerate(self.layers):
-            remember = _remember(past[:, i], begin, end)
-            x = layer(x, None, True, remember, state.cross[i], state.real)
-        h = x[:, -1] if self.norm is None else self.norm(x[:, -1])
+        if T == 1 and state.steps:
+            x, hidden = x[:, 0], None if state.real is None else ~state.real
+            for step, own, cross in zip(state.steps, past, state.cross, strict=True):
+                x = step(x, own, begin, cross, hidden)
+        else:
+            for i, layer in enumerate(self.layers):
+                remember = _remember(past[i], begin, end)
+                x = layer(x, None, True, remember, state.cross[i], state.real)
+            x = x[:, -1]
+        h = x if self.norm is None else self.norm(x)  # (R, C)
         return self.head(h), replace(state, past=past, length=end)
 
     def reorder(self, state: Translation, rows: Int[Tensor, " R"]) -> Translation:
         """The state of these rows, in this order; a row may be taken more than once or not at all.
 
-        What was written is copied in one go, and only if a row moved. A source's keys and values are copied
-        only when sources come or go, or its rows no longer stand side by side in equal numbers.
+        Rows that stay where they are cost nothing: where half of them do, only the others are written over,
+        one by one. A source's keys and values are copied only when sources come or go, or its rows no longer
+        stand side by side in equal numbers.
         """
-        rows = rows.to(state.past.device)
-        if torch.equal(rows, torch.arange(len(state.past), device=rows.device)):
+        there, before = rows.tolist(), state.past.shape[2]
+        moved = {i: row for i, row in enumerate(there) if i != row}
+        if len(there) == before and not moved:
             return state
-        used = -(-(state.length + 1) // STRIDE) * STRIDE  # so much of the room is copied
-        state = replace(state, past=state.past[:, :, :, :, :used].index_select(0, rows))
+        rows = rows.to(state.past.device)
+        if len(there) <= before and 2 * len(moved) <= len(there) and not moved.keys() & set(there):
+            written = state.past[..., : state.length, :]
+            for i, row in moved.items():
+                written[:, :, i] = written[:, :, row]
+            past = state.past if len(there) == before else state.past[:, :, : len(there)]
+        else:
+            used = -(-(state.length + 1) // STRIDE) * STRIDE  # so much of the room is copied
+            past = state.past[..., :used, :].index_select(2, rows)
+        state = replace(state, past=past)
+        if len(there) == before and all(i // state.each == row // state.each for i, row in moved.items()):
+            return state
         index = rows // state.each  # of each new row, in the sources that are kept
         runs, counts = torch.unique_consecutive(state.origin[index], return_counts=True)
         each = len(rows) // max(len(runs), 1)
@@ -487,8 +512,8 @@ def _under(rec: Recorder, name: str) -> Recorder:
     return rec if rec is unrecorded else lambda inner, value: rec(f"{name}.{inner}", value)
 
 
-def _remember(past: Float[Tensor, "R 2 H room D"], begin: int, end: int) -> Callable[[Tensor], Tensor]:
-    """Writes a layer's new keys and values (R, 2, H, T, D) behind the old; gives all."""
+def _remember(past: Float[Tensor, "2 R H room D"], begin: int, end: int) -> Callable[[Tensor], Tensor]:
+    """Writes a layer's new keys and values (2, R, H, T, D) behind the old; gives all."""
 
     def remember(kv: Tensor) -> Tensor:
         past[:, :, :, begin:end] = kv

@@ -14,7 +14,6 @@ have `alignment(source, target) -> (B, T, S)`, asked once, when all is written.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +23,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from sadari.decode import FEW
 from sadari.errors import SadariError
+from sadari.layers.packed import packed
 from sadari.layers.shortlist import Shortlist, can_shortlist
 from sadari.layers.tokens import PAD, is_real, trimmed
 from sadari.search.beams import Beams
@@ -34,6 +33,7 @@ from sadari.search.single import Single
 
 __all__ = ["Candidate", "Found", "Searching", "Step", "Translator", "aligned", "search"]
 BLOCK = 128  # targets that are aligned at once
+MANY = 1 << 20  # numbers in a head from which a shortlist is faster for one row than all of it laid out
 
 
 def search(
@@ -75,7 +75,7 @@ def search(
     drawing = searching.temperature > 0
     several = not drawing and (searching.beam > 1 or trace is not None)
     scores = scores or drawing or several
-    shortlist = 0 < len(real) <= FEW and not (scores or searching.no_repeat)
+    shortlist = len(real) == 1 and not (scores or searching.no_repeat)
     unwritten = set(never) - {end}
     found: list[list[Found]] = [[] for _ in real]
     with torch.inference_mode(), _ready(model, shortlist, unwritten) as ready:
@@ -93,17 +93,17 @@ def search(
 
 @contextmanager
 def _ready(model: Any, shortlist: bool, never: set[int]) -> Iterator[Any]:
-    """The model without dropout; where a shortlist will do, a twin that shares all with it but the head."""
+    """The model without dropout, as a twin with its weights laid out; where it pays, with a shortlist."""
     training = isinstance(model, nn.Module) and model.training
     if training:
         model.eval()
     try:
-        if shortlist and isinstance(model, nn.Module) and can_shortlist(head := getattr(model, "head", None)):
-            twin = copy.copy(model)  # the model itself is left alone: another search may be using it
-            twin.__dict__["_modules"] = {**model._modules, "head": Shortlist(head, never).eval()}  # type: ignore[arg-type]
-            yield twin
-        else:
+        if not isinstance(model, nn.Module):
             yield model
+            return
+        head: Any = getattr(model, "head", None)
+        large = shortlist and can_shortlist(head) and head.weight.numel() >= MANY
+        yield packed(model, {"head": Shortlist(head, never)} if large else None)
     finally:
         if training:
             model.train()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sadari.search.rows import Rows
+from sadari.search.rows import Rows, closed
 from sadari.search.settings import Candidate, Found, Step
 
 
@@ -80,7 +80,10 @@ class Beams(Rows):
                             about = g * k + int(order[a, i]) // m, int(word[a, i]), float(logp[a, i])
                             steps[a].append(Candidate(*about, "pruned" if beam < 0 else "kept", beam))
             if trace is not None:
-                trace += [Step(names[int(i)], t, steps[a]) for a, i in enumerate(alive)]
+                trace += [
+                    Step(names[int(i)], t, steps[a])
+                    for a, i in sorted(enumerate(alive), key=lambda one: one[1])
+                ]
             parents, total = (np.stack(parts, 1) for parts in zip(*went, strict=True))  # (A, G, k)
             over = due | _hopeless(
                 total.max(-1) / self.how.penalty(self.limits[alive] + 1)[:, None], self.worst[alive]
@@ -89,14 +92,17 @@ class Beams(Rows):
             for a in np.flatnonzero(over):
                 if not any(self.kept[alive[a]]):  # the model leaves no way to go on, nor one to end
                     self._keep(alive[a], 0, Found(history[a, 0, 0].tolist(), -math.inf, -math.inf))
-            rest = np.flatnonzero(~over)
+            rest = closed(np.flatnonzero(~over))
             if not len(rest):
                 break
             at = (rest[:, None, None], np.arange(G)[:, None], parents[rest])
             moved, word = rows[at], np.stack(taken, 1)[rest]
             history = np.concatenate((history[at], word[..., None]), -1)
-            alive, total, rows = alive[rest], total[rest], np.arange(moved.size).reshape(moved.shape)
-            logits, state = self.further(word.clip(0).ravel(), state, moved.ravel(), len(logits))
+            alive, total = alive[rest], total[rest]
+            each = len(logits) // A
+            rows, parents, word = _places(moved.ravel(), word.clip(0).ravel(), each == moved[0].size)
+            rows = rows.reshape(moved.shape)
+            logits, state = self.further(word, state, parents, len(logits))
         return [_best(groups, self.how.n_best) for groups in self.kept]
 
     def _order(self, logp: np.ndarray, word: np.ndarray, taken: list[np.ndarray]) -> np.ndarray:
@@ -120,6 +126,26 @@ class Beams(Rows):
         said = np.zeros((count, history.shape[-1]), int)
         said[rows.ravel()] = history.reshape(rows.size, history.shape[-1])
         return said
+
+
+def _places(parents: np.ndarray, words: np.ndarray, as_many: bool) -> tuple[np.ndarray, ...]:
+    """Where the rows that come of these parents stand (R,), and each place's parent and word.
+
+    If a sentence has as many rows as before, a parent's first child takes its place, so that a model need not
+    move it, and the others take the free places in turn: each in its sentence's, where as many are free.
+    """
+    places = np.arange(len(parents))
+    if not as_many:
+        return places, parents, words
+    first = np.full(max(int(parents.max()) + 1, len(parents)), -1)
+    first[parents[::-1]] = places[::-1]  # of each parent's children; the last to be written stands
+    first = first[: len(parents)]
+    others = np.ones(len(parents), bool)
+    others[first[first >= 0]] = False
+    order = np.where(first >= 0, first, 0)  # who stands in each place
+    order[first < 0] = np.flatnonzero(others)
+    places[order] = np.arange(len(parents))
+    return places, parents[order], words[order]
 
 
 def _hopeless(most: np.ndarray, worst: np.ndarray) -> np.ndarray:

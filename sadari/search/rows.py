@@ -115,6 +115,15 @@ class Rows:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.sources.device)
 
 
+def closed(rest: np.ndarray) -> np.ndarray:
+    """Those that are left (R,), in an order in which all whose place is below R keep it."""
+    stays = rest < len(rest)
+    out = np.full_like(rest, -1)
+    out[rest[stays]] = rest[stays]
+    out[out < 0] = rest[~stays]
+    return out
+
+
 class Trail:
     """Where each step looked, and which row of the step before each row came from."""
 

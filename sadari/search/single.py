@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sadari.decode import Sampling, draw
-from sadari.search.rows import Rows, array
+from sadari.search.rows import Rows, array, closed
 from sadari.search.settings import Found
 
 LEAVE = 8  # a batch is repacked when one row in so many is done, as that costs a copy of the state
@@ -55,7 +55,7 @@ class Single(Rows):
                 trails[places[row]] = self.where(row, P + t, rows[places[row]])
             over, rest = ends, np.arange(len(ends))
             if ends.sum() * LEAVE >= len(ends):
-                rest = np.flatnonzero(~ends)
+                rest = closed(np.flatnonzero(~ends))
                 if not len(rest):
                     break
             logits, state = self.further(chosen[rest], state, rest, len(over))

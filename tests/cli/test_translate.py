@@ -106,6 +106,25 @@ def test_one_answer_a_line_in_their_order(how: Searching, jobs: int) -> None:
     assert torch.get_num_threads() >= 1
 
 
+def test_jobs_in_processes_and_in_threads_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, run = LINES * 50, make()
+    found = said(run, lines, batch_tokens=100, jobs=2)
+    assert len(run.model.batches) == 0  # all of it in other processes
+    monkeypatch.setattr("sadari.translate.sys.platform", "elsewhere")
+    assert said(run, lines, batch_tokens=100, jobs=2) == found and len(run.model.batches) > 1
+
+
+def test_what_goes_wrong_in_a_job_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make()
+    with torch.no_grad():
+        run.model.bias.fill_(torch.nan)
+    with pytest.raises(SadariError, match="no finite numbers; its training broke down"):
+        said(run, LINES, jobs=2)
+    monkeypatch.setattr("sadari.translate.search", lambda *about, **more: os._exit(9))
+    with pytest.raises(SadariError, match="one of 2 jobs was ended from outside"):
+        said(run, LINES, jobs=2)
+
+
 @pytest.mark.parametrize("kind", ["words", "bpe", "unigram", "characters"])
 @given(
     lines=st.lists(

@@ -255,7 +255,7 @@ def test_cached_equals_uncached_to_a_hundred_thousandth_through_a_beam_search() 
             new = torch.randint(3, W, (len(rows), 1), generator=generator)
             text = torch.cat((text[rows], new), dim=1)
             logits, state = model.step(new, state)
-    assert state.past.shape == (10, 2, 2, 4, 80, 16) and len(state.cross[0][0]) == 2
+    assert state.past.shape == (2, 2, 10, 4, 80, 16) and len(state.cross[0][0]) == 2
 
 
 def test_reorder_copies_only_what_changes() -> None:
@@ -265,7 +265,7 @@ def test_reorder_copies_only_what_changes() -> None:
         _, start = model.step(target[:, :3], model.start(source))
         assert model.reorder(start, torch.arange(3)) is start
         wide = model.reorder(start, torch.tensor([0, 0, 1, 1, 2, 2]))
-        assert wide.cross is start.cross and wide.each == 2 and len(wide.past) == 6
+        assert wide.cross is start.cross and wide.each == 2 and wide.past.shape[2] == 6
         within = model.reorder(wide, torch.tensor([1, 1, 2, 3, 5, 4]))
         assert within.cross is start.cross and within.past is not wide.past
         fewer = model.reorder(within, torch.tensor([4, 5, 0, 1]))
@@ -273,6 +273,13 @@ def test_reorder_copies_only_what_changes() -> None:
         uneven = model.reorder(wide, torch.tensor([0, 2, 3]))
         assert uneven.origin.tolist() == [0, 1, 1] and uneven.each == 1
         assert model.reorder(uneven, torch.tensor([0, 2, 1])).cross is uneven.cross
+        written = wide.past[..., :3, :].clone()
+        few = model.reorder(wide, torch.tensor([0, 0, 2, 3, 5, 5]))  # nothing is written over that is needed
+        assert few.past is wide.past and few.cross is wide.cross
+        assert torch.equal(few.past[..., :3, :], written[:, :, [0, 0, 2, 3, 5, 5]])
+        left = model.reorder(few, torch.tensor([0, 1, 4, 5]))  # the second source's rows leave
+        assert left.origin.tolist() == [0, 2] and left.past.data_ptr() == few.past.data_ptr()
+        assert torch.equal(left.past[..., :3, :], written[:, :, [0, 0, 5, 5]])
         even = model.reorder(uneven, torch.tensor([1, 2]))
         assert even.origin.tolist() == [1] and even.each == 2
 
