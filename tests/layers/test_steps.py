@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sadari.layers.packed import packed
@@ -25,6 +25,7 @@ START = 1
     seed=st.integers(0, 99),
 )
 def test_with_it_as_without(heads, size, first, activation, padded, each, laid, seed) -> None:
+    assume(heads * size >= 8)  # a norm of two numbers is a step: it makes any rounding large
     torch.manual_seed(seed)
     config = TranslatorConfig(
         layers=1, decoder_layers=2, width=heads * size, heads=heads, norm_first=first, activation=activation
