@@ -483,7 +483,12 @@ def test_a_shortlist_writes_the_same_and_the_model_is_left_as_it_was(monkeypatch
     model = Recurrent(size=9000, width=32).train()
     head, plain = model.head, run(model, SOURCES)
     used: list[Any] = []
-    monkeypatch.setattr("sadari.search.Shortlist", lambda *about: used.append(about) or Shortlist(*about))
+
+    def noted(*about: Any) -> Shortlist:
+        used.append(about)
+        return Shortlist(*about)
+
+    monkeypatch.setattr("sadari.search.Shortlist", noted)
     for least, times in ((0, len(SOURCES)), (head.weight.numel() + 1, 0)):
         monkeypatch.setattr("sadari.search.MANY", least)
         quick = [run(model, [source], scores=False)[0] for source in SOURCES]
