@@ -86,7 +86,8 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
 
         def answer(batch: torch.Tensor) -> Any:
             model: Any = run.model
-            return search(model, trimmed(batch), Searching(), run.spec.start, run.spec.end)
+            limits = run.spec.limits(is_real(batch).sum(-1).numpy())
+            return search(model, trimmed(batch), Searching(), run.spec.start, run.spec.end, limits=limits)
     else:
         if run.kind == "text":
             length = round(is_real(rows).sum(-1).float().mean().item())

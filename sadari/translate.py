@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 GREEDY = Searching()
 WINDOW = 2048  # lines that are sorted at once
 WINDOW_TEXT = 1 << 21  # letters after which a window is full
+FAR = 4  # a batch counts a source as a quarter of the most that its target may become, if that is more
 _ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # whatever some program takes for a line's end
 _WHOLE = ("bpe", "unigram")  # tokenizers to which nothing is unknown
 
@@ -227,9 +228,13 @@ class _Work:
         """Sources of falling length, as many at once as the tokens allow."""
         batches: list[list[int]] = []
         each = max(self.searching.beam, self.searching.n_best)
+        lengths = np.array([len(sources[i]) for i in order], int)
+        limits = self.run.spec.limits(lengths)
+        counted = lengths if limits is None else np.maximum(lengths, limits // FAR)
+        size = dict(zip(order, counted.tolist(), strict=True))
         for i in order:
             first = batches[-1][0] if batches else i
-            if batches and (len(batches[-1]) + 1) * len(sources[first]) * each <= self.batch_tokens:
+            if batches and (len(batches[-1]) + 1) * size[first] * each <= self.batch_tokens:
                 batches[-1].append(i)
             else:
                 batches.append([i])
@@ -248,7 +253,7 @@ class _Work:
         sources = torch.from_numpy(padded(tokens)).long().to(None if parameter is None else parameter.device)
         found = search(
             model, sources, self.searching, spec.start, spec.end, never, [begun] * len(texts),
-            align=self.align, scores=self.scores,
+            align=self.align, scores=self.scores, limits=spec.limits([len(one) for one in tokens]),
         )  # fmt: skip
         if copies and not self.align and any(unknown in one.tokens for answers in found for one in answers):
             found = aligned(model, sources, found, spec.start)

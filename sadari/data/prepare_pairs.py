@@ -86,6 +86,9 @@ _TIMES, _SHORT = 9, 20  # the ratio of lengths says nothing where both sides hav
 _USUAL = 0.1  # pairs of unlikely lengths up to that share are errors; more are the way of the data
 _MOSTLY = 0.5
 _BLOCK = 1 << 12
+REACH = 10
+"""Tokens beyond twice its source's that a target may always have."""
+_WITHIN = 0.999  # of the training pairs, those whose targets are reached
 
 
 @dataclass(frozen=True)
@@ -354,6 +357,7 @@ def _encode(
     if lost := len(split.train) - len(kept):
         level: Literal["info", "warning"] = "info" if lost <= _LOST * len(split.train) else "warning"
         said.append(Note.of(TEXTS, "long", level, count=lost, rows=len(split.train), length=spec.length))
+    spec = replace(spec, reach=_reach(*(side.lengths[kept] for side in sides)))
     split = replace(split, train=kept)
     rows = (split.train, split.validation, split.test)
     folder = scratch(cache) if 8 * spec.length * sum(map(len, rows)) > memory // 2 else None
@@ -377,6 +381,12 @@ def _length(longest: np.ndarray) -> int:
     while length < _LONGEST and (longest > length).mean() > _LOST:
         length *= 2
     return length
+
+
+def _reach(sources: np.ndarray, targets: np.ndarray) -> int:
+    """Tokens beyond twice the source's that nearly all targets are within, by lengths (N,) with END."""
+    beyond = np.quantile(targets - 1 - 2 * sources, _WITHIN, method="higher")
+    return max(REACH, int(beyond))
 
 
 class _Side:

@@ -16,7 +16,7 @@ from sadari.errors import SadariError
 from sadari.lang import Note
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Shaped
+    from jaxtyping import Float32, Int64, Shaped
 
 _BLOCK = 1 << 16  # rows encoded at once: 20 columns of them stay in the cache
 
@@ -135,32 +135,18 @@ class TableSpec:
 
         Raises SadariError for a target that is missing, no number, infinite, or a class unknown to training.
         """
-        if self.target not in frame.columns:
-            raise SadariError(
-                f"{name} lacks the target column {self.target}; add it, or predict instead of scoring"
-            )
-        values = target_values(frame, self.target, self.task, first_row, name)
-        if values.null_count():
-            row = first_row + int(values.is_null().to_numpy().argmax())
-            raise SadariError(f"{name} row {row:,} has no {self.target}; leave out the rows without a target")
-        if self.classes is None:
-            numbers = values.to_numpy().astype(np.float64)
-            if self.log_target:
-                if (numbers <= -1).any():
-                    raise SadariError(
-                        f"{name}: {self.target} goes down to {numbers.min():g}, and log1p needs more than "
-                        f"-1; leave --log-target out"
-                    )
-                numbers = np.log1p(numbers)
-            return ((numbers - self.target_center) / self.target_scale).astype(np.float32)
-        codes = values.cast(pl.Enum(self.classes), strict=False)
-        if codes.null_count():
-            odd = values.filter(codes.is_null())[0]
-            raise SadariError(
-                f"{name}: {self.target} has the class {odd!r}, which is in no training row; classes there: "
-                f"{', '.join(self.classes[:10])}"
-            )
-        return codes.to_physical().to_numpy().astype(np.int64)
+        if self.classes is not None:
+            return class_codes(frame, self.target, self.classes, first_row, name)
+        values = _given_target(frame, self.target, self.task, first_row, name)
+        numbers = values.to_numpy().astype(np.float64)
+        if self.log_target:
+            if (numbers <= -1).any():
+                raise SadariError(
+                    f"{name}: {self.target} goes down to {numbers.min():g}, and log1p needs more than "
+                    f"-1; leave --log-target out"
+                )
+            numbers = np.log1p(numbers)
+        return ((numbers - self.target_center) / self.target_scale).astype(np.float32)
 
     def _refuse_unread(
         self, frame: pl.DataFrame, schema: Mapping[str, pl.DataType], first_row: int, name: str
@@ -215,6 +201,34 @@ class TableSpec:
             raise SadariError(
                 f"spec.json is no spec of a table ({type(error).__name__}: {error}); fit the run again"
             ) from error
+
+
+def class_codes(
+    frame: pl.DataFrame, target: str, classes: Sequence[str], first_row: int = 1, name: str = "the rows"
+) -> Int64[np.ndarray, " N"]:
+    """Class numbers (N,) of a column of labels.
+
+    Raises SadariError when there is no such column, for a label that is missing, or one unknown to training.
+    """
+    values = _given_target(frame, target, "classify", first_row, name)
+    codes = values.cast(pl.Enum(list(classes)), strict=False)
+    if codes.null_count():
+        odd = values.filter(codes.is_null())[0]
+        raise SadariError(
+            f"{name}: {target} has the class {odd!r}, which is in no training row; classes there: "
+            f"{', '.join(classes[:10])}"
+        )
+    return codes.to_physical().to_numpy().astype(np.int64)
+
+
+def _given_target(frame: pl.DataFrame, target: str, task: str, first_row: int, name: str) -> pl.Series:
+    if target not in frame.columns:
+        raise SadariError(f"{name} lacks the target column {target}; add it, or predict instead of scoring")
+    values = target_values(frame, target, task, first_row, name)
+    if values.null_count():
+        row = first_row + int(values.is_null().to_numpy().argmax())
+        raise SadariError(f"{name} row {row:,} has no {target}; leave out the rows without a target")
+    return values
 
 
 def target_values(

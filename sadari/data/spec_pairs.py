@@ -16,7 +16,7 @@ from sadari.errors import SadariError
 from sadari.lang import Note
 
 if TYPE_CHECKING:
-    from jaxtyping import Int32
+    from jaxtyping import Int, Int32
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class PairSpec:
     """The most tokens that a side has, END included: longer training pairs are left out, other ones cut."""
     shared: bool = True
     """One vocabulary serves both sides."""
+    reach: int | None = None
+    """Tokens that a target may have beyond twice its source's; None where the pairs were not asked."""
     notes: tuple[Note, ...] = ()
     """What was found in the pairs."""
     task: str = "translate"
@@ -115,6 +117,16 @@ class PairSpec:
         )
         return padded([tokens[: self.length + 1] for tokens in around])
 
+    def limits(self, lengths: Sequence[int] | Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"] | None:
+        """How many tokens a search may write, END aside, for sources of so many, END included.
+
+        Twice the source's and `reach`, since what the training pairs hold nearly never goes further; no more
+        than `length`, since nothing longer was trained on. None where the pairs were not asked.
+        """
+        if self.reach is None:
+            return None
+        return np.minimum(2 * np.asarray(lengths, np.int64) + self.reach, self.length)
+
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of a target's tokens, without START, END and PAD."""
         return self.tokenizer.decode(tokens)
@@ -128,6 +140,7 @@ class PairSpec:
             "target": self.target,
             "length": self.length,
             "shared": self.shared,
+            "reach": self.reach,
             "notes": [note.to_json() for note in self.notes],
         }
 
@@ -142,6 +155,7 @@ class PairSpec:
             shared = bool(content["shared"])
             if not shared and source_tokenizer is None:
                 raise ValueError("the source's tokenizer is missing")
+            reach = content.get("reach")  # older runs have none
             return cls(
                 source=str(content["source"]),
                 target=str(content["target"]),
@@ -149,6 +163,7 @@ class PairSpec:
                 source_tokenizer=tokenizer if shared or source_tokenizer is None else source_tokenizer,
                 length=int(content["length"]),
                 shared=shared,
+                reach=None if reach is None else int(reach),
                 notes=tuple(Note.from_json(note) for note in content["notes"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from sadari.data.spec import target_values
+from sadari.data.spec import class_codes
 from sadari.data.tokenizers import PAD, Tokenizer
 from sadari.errors import SadariError
 from sadari.lang import Note
@@ -97,22 +97,7 @@ class TextSpec:
         self, frame: pl.DataFrame, *, first_row: int = 1, name: str = "the rows"
     ) -> Int64[np.ndarray, " N"]:
         """Class numbers (N,). Raises SadariError for a label that is missing, or unknown to training."""
-        if self.target not in frame.columns:
-            raise SadariError(
-                f"{name} lacks the target column {self.target}; add it, or predict instead of scoring"
-            )
-        values = target_values(frame, self.target, self.task, first_row, name)
-        if values.null_count():
-            row = first_row + int(values.is_null().to_numpy().argmax())
-            raise SadariError(f"{name} row {row:,} has no {self.target}; leave out the rows without a target")
-        codes = values.cast(pl.Enum(self.classes), strict=False)
-        if codes.null_count():
-            odd = values.filter(codes.is_null())[0]
-            raise SadariError(
-                f"{name}: {self.target} has the class {odd!r}, which is in no training row; classes there: "
-                f"{', '.join(self.classes[:10])}"
-            )
-        return codes.to_physical().to_numpy().astype(np.int64)
+        return class_codes(frame, self.target, self.classes, first_row, name)
 
     def decode_target(self, values: np.ndarray) -> np.ndarray:
         """Labels, as text, of class numbers; any shape."""

@@ -103,11 +103,20 @@ def translated(
 ) -> list[list[Found]]:
     """What a search finds for each text, the best first; texts of like length are searched together."""
     sources = sources_of(run, texts)
-    order = (sources != PAD).sum(1).argsort(stable=True)
+    lengths = (sources != PAD).sum(1)
+    order = lengths.argsort(stable=True)
     found: list[list[Found]] = [[] for _ in texts]
     for rows in order.split(BLOCK):
         block = trimmed(sources[rows])
-        answers = search(run.model, block, searching, run.spec.start, run.spec.end, trace=trace)  # type: ignore[arg-type]
+        answers = search(
+            run.model,  # type: ignore[arg-type]
+            block,
+            searching,
+            run.spec.start,
+            run.spec.end,
+            trace=trace,
+            limits=run.spec.limits(lengths[rows].numpy()),
+        )
         for i, answer in zip(rows.tolist(), answers, strict=True):
             found[i] = answer
     return found

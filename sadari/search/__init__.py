@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ def search(
     *,
     align: bool = False,
     scores: bool = True,
+    limits: np.ndarray | None = None,
 ) -> list[list[Found]]:
     """The targets of each source, the best first: `n_best` of them, or fewer where there are no more.
 
@@ -57,6 +59,7 @@ def search(
     trace     gets a `Step` for every step of every sentence
     align     fill `Found.alignment`, if the model can
     scores    False lets a greedy search leave `logp` and `score` NaN and never sum over the vocabulary
+    limits    (B,) tokens written at most, END aside, where `max_tokens` is 0; None: twice the source's and 10
 
     Beam search keeps the `beam` best unfinished targets. END among the `beam` best candidates of a step makes
     a finished one; the `n_best` of these by score are kept. The search of a sentence ends when no beam can
@@ -82,7 +85,8 @@ def search(
         for length in sorted({len(prefix) for prefix in prefixes}):
             rows = [i for i, prefix in enumerate(prefixes) if len(prefix) == length]
             begun = [[start, *map(int, prefixes[i])] for i in rows]
-            about = ready, trimmed(sources[rows]), begun, searching, end, unwritten, align, scores
+            most = None if limits is None else limits[rows]
+            about = ready, trimmed(sources[rows]), begun, searching, end, unwritten, align, scores, most
             answers = Beams(*about).write(rows, trace) if several else Single(*about).write()
             for i, answer in zip(rows, answers, strict=True):
                 found[i] = answer

@@ -31,13 +31,14 @@ class Rows:
         never: set[int],
         align: bool,
         scores: bool,
+        limits: np.ndarray | None = None,
     ) -> None:
         self.model, self.sources, self.how, self.end, self.scores = model, sources, searching, end, scores
         self.begun, self.never = np.array(begun), np.array(sorted(never), int)
         self.sizes = is_real(sources).sum(1).cpu().numpy()
         self.limits = np.full(len(sources), searching.max_tokens)
         if not searching.max_tokens:
-            self.limits = 2 * self.sizes + FURTHER
+            self.limits = 2 * self.sizes + FURTHER if limits is None else limits
         self.trail = Trail() if align and getattr(model, "alignment", None) is None else None
         self.room: Tensor | None = None  # for a softmax, used again at each step
 

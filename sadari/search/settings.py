@@ -34,7 +34,7 @@ class Searching:
     diversity: float = 0.5
     """What a token costs a group (in nats) for each beam of an earlier group that took it at this step."""
     max_tokens: int = 0
-    """Tokens written at most, END aside; 0 = twice the source's and ten."""
+    """Tokens written at most, END aside; 0 = what the training pairs had for such a source."""
     temperature: float = 0.0
     """0 = search; above, draw tokens: 1 = by the model's own odds, below = nearer to the likeliest."""
     top_k: int = 0
