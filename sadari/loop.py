@@ -33,10 +33,13 @@ if TYPE_CHECKING:
 
 Watcher = Callable[[dict[str, Any]], None]
 """Called with each record of the log. It may also have `start(facts)`, called before the first step,
-`live(record)`, called at most ten times a second between records, and `close()`. A KeyboardInterrupt from it
-acts as Ctrl-C."""
+`live(record)`, called at most ten times a second between records, `planned(steps)`, called when the steps of
+a budget in seconds are counted anew, and `close()`. A KeyboardInterrupt from it acts as Ctrl-C."""
 
 LIVE_SECONDS = 0.1  # between two calls of a watcher's `live`
+REPLAN = 0.25  # of the steps or of the seconds left to a budget, after which its steps are counted anew
+REPLAN_LAST = 0.1  # of a budget in seconds, in which they are not any more
+OFF = 0.05  # share by which a new count differs before it is taken
 OVERRUN = 1.25  # of a budget in seconds, after which training stops whatever the schedule says
 FREE = {"budget_seconds", "checkpoint_seconds", "threads"}  # may differ when a training goes on
 
@@ -89,10 +92,8 @@ class Loop:
         )
         self.rates = [settled["learning_rate"]] if rates is None else rates.tolist()
         self.schedule = SCHEDULES[config.schedule]
-        self.steps, self.step, self.epoch_began = settled["steps"], 0, 0
-        self.warmup = round(config.warmup * self.steps)
-        self.evaluate_every = probe.evaluations_every(config, self.batches.per_epoch, self.steps)
-        self.log_every = config.log_every or self.evaluate_every
+        self.step = self.epoch_began = 0
+        self._count(settled["steps"])
         self.best = Best(model, self.members, config.patience)
         self.total = torch.zeros(self.members, device=self.parameters[0].device)  # losses since the last line
         self.looked = 0  # the step of that line
@@ -122,6 +123,7 @@ class Loop:
                     stopped = self._look(losses)
                 if signals.caught or clock() >= self.wake:
                     stopped = self._wake_up(losses, stopped)
+                    steps, warmup = self.steps, self.warmup
                 if stopped:
                     break
             else:
@@ -168,6 +170,8 @@ class Loop:
         for watcher in self.watchers:
             if hasattr(watcher, "start"):
                 watcher.start(facts)
+        self.paced = self.step, self._seconds()
+        self._plan_replan()
         self._plan_due()
         self._plan_wake()
 
@@ -228,6 +232,8 @@ class Loop:
     def _plan_wake(self) -> None:
         """The next moment with something to save, to show or to stop."""
         moments = [time.perf_counter() + self._deadline() - self._seconds()]
+        if self.replan:
+            moments.append(time.perf_counter() + min(LIVE_SECONDS, REPLAN_LAST * self.replan[1]))
         if self.folder:
             moments.append(self.saved_at + self.config.checkpoint_seconds)
         if self.live:
@@ -245,6 +251,8 @@ class Loop:
             if self.looked < self.step:  # else this very step was looked at
                 self._look(losses, last=True)
             return "budget"
+        if self.replan and (self.step >= self.replan[0] or self._seconds() >= self.replan[1]):
+            self._replan()
         if self.folder and now >= self.saved_at + self.config.checkpoint_seconds:
             self._save(self.folder)
             self.saved_at = time.perf_counter()
@@ -256,6 +264,40 @@ class Loop:
             self._tell(self.live, {**record, "best_score": _plain(self.best.score.tolist())})
         self._plan_wake()
         return ""
+
+    def _plan_replan(self) -> None:
+        """The step and the second of which the first to come has the steps counted anew; None for never."""
+        spent, budget = self._seconds(), self.config.budget_seconds
+        self.replan: tuple[int, float] | None = None
+        if spent < (1 - REPLAN_LAST) * probe.SHARE * budget:
+            steps = self.step + math.ceil(REPLAN * (self.steps - self.step))
+            self.replan = steps, spent + REPLAN * (probe.SHARE * budget - spent)
+
+    def _replan(self) -> None:
+        """Count the steps anew by the pace so far, which a few timed ones may have foretold wrongly."""
+        (step, seconds), spent = self.paced, self._seconds()
+        most, limit = probe.allowed(self.batches.per_epoch, self.config)
+        left = probe.SHARE * self.config.budget_seconds - spent
+        fit = self.step + max(int(left * (self.step - step) / (spent - seconds)), 1)
+        if fit < most:
+            most, limit = fit, "budget"
+        if abs(most - self.steps) >= OFF * self.steps:
+            self.settled |= {"steps": int(most), "limit": limit}
+            self._count(int(most))
+            self._plan_due()
+            for watcher in self.watchers:
+                if hasattr(watcher, "planned"):
+                    watcher.planned(self.steps)
+            if self.folder:
+                self._save(self.folder)  # as at the start
+        self._plan_replan()
+
+    def _count(self, steps: int) -> None:
+        """Train for so many steps altogether."""
+        self.steps = steps
+        self.warmup = round(self.config.warmup * steps)
+        self.evaluate_every = probe.evaluations_every(self.config, self.batches.per_epoch, steps)
+        self.log_every = self.config.log_every or self.evaluate_every
 
     def _deadline(self) -> float:
         return OVERRUN * self.config.budget_seconds if self.config.budget_seconds else math.inf

@@ -96,16 +96,22 @@ def length(
     precision: str = "fp32",
 ) -> tuple[int, str]:
     """Steps to take, and what sets them: "epochs" or "budget"."""
-    asked = config.epochs * batches.per_epoch
-    usual = max(EPOCHS * batches.per_epoch, STEPS[0])
-    budgets = [float(config.budget_steps or math.inf)]
+    most, limit = allowed(batches.per_epoch, config)
     if config.budget_seconds:
-        budgets.append(affordable(model, task, batches, validation, config, precision))
-    elif not config.budget_steps:
+        budget = affordable(model, task, batches, validation, config, precision)
+        if budget < most:
+            return budget, "budget"
+    return int(most), limit
+
+
+def allowed(per_epoch: int, config: TrainConfig) -> tuple[float, str]:
+    """Steps that epochs and a budget in steps allow, whatever the clock says, and which of them it is."""
+    usual = max(EPOCHS * per_epoch, STEPS[0])
+    if not config.budget_seconds:
         usual = min(usual, STEPS[1])
-    epochs = asked or (math.inf if config.budget_steps else usual)
-    budget = min(budgets)
-    return (int(budget), "budget") if budget < epochs else (int(epochs), "epochs")
+    epochs = config.epochs * per_epoch or (math.inf if config.budget_steps else usual)
+    budget = config.budget_steps or math.inf
+    return (budget, "budget") if budget < epochs else (epochs, "epochs")
 
 
 def evaluations_every(config: TrainConfig, per_epoch: int, steps: int) -> int:

@@ -48,6 +48,12 @@ class Progress:
         if not self.quiet and self.stream.isatty():
             self.bar, self.task = _bar(self.stream, self.name, self.steps, self.first)
 
+    def planned(self, steps: int) -> None:
+        """Show the way to another number of steps."""
+        self.steps = steps
+        if self.bar is not None:
+            self.bar.update(self.task, total=steps)
+
     def __call__(self, record: Mapping[str, Any]) -> None:
         """Take in a record of the log."""
         self.best = min(self.best, _least(record.get("best_score")))

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -214,30 +215,79 @@ def test_without_a_word_the_length_follows_the_data() -> None:
     assert steps(300, epochs=5) == (25, "epochs")
 
 
-def test_a_budget_in_seconds_becomes_steps_and_is_kept() -> None:
-    config = replace(QUICK, budget_steps=0, budget_seconds=0.5, epochs=1_000_000, evaluate_every=0)
-    began = time.perf_counter()
-    trained = train(stack(), TASK, TRAIN, VALIDATION, config)
-    assert trained.stopped == "budget" and trained.steps > 20
-    assert time.perf_counter() - began < 1.0
+class Clocked(TableTask):
+    """A task whose steps take what a function of their number says, by a clock that nothing else moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, waits: Callable[[int], float]) -> None:
+        super().__init__("regress", TASK.loss)
+        self.waits, self.calls, self.now = waits, 0, 0.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def backward(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        self.calls += 1
+        self.now += self.waits(self.calls)
+        return super().backward(model, batch)
+
+
+class Counted:
+    """A watcher that keeps what it was told of the number of steps."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def start(self, facts: dict[str, Any]) -> None:
+        self.told.append(facts["steps"])
+
+    def planned(self, steps: int) -> None:
+        self.told.append(steps)
+
+    def __call__(self, record: dict[str, Any]) -> None: ...
+
+
+BUDGET = replace(QUICK, budget_steps=0, budget_seconds=4.0, epochs=1_000_000, evaluate_every=0)
+
+
+def test_a_budget_in_seconds_becomes_steps_and_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted()
+    trained = train(
+        stack(), Clocked(monkeypatch, lambda _: 0.01), TRAIN, VALIDATION, BUDGET, watchers=[counted]
+    )
+    assert trained.stopped == "budget" and counted.told == [trained.steps]  # the first count was right
+    assert 3.4 < trained.seconds < 3.7  # a tenth is left for a busier machine
     assert trained.settled["limit"] == "budget" and trained.settled["timed"]
 
 
-def test_an_overrun_budget_stops_at_once() -> None:
-    class Slower(TableTask):
-        calls = 0
-
-        def backward(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-            self.calls += 1
-            if self.calls > 60:  # fast while it is timed, slow afterwards
-                time.sleep(0.05)
-            return super().backward(model, batch)
-
-    config = replace(QUICK, budget_steps=0, budget_seconds=0.4, epochs=1_000_000, evaluate_every=0)
-    trained = train(stack(), Slower("regress", TASK.loss), TRAIN, VALIDATION, config)
+def test_an_overrun_budget_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Clocked(monkeypatch, lambda calls: 0.01 if calls < 345 else 0.7)  # behind the last count
+    trained = train(stack(), task, TRAIN, VALIDATION, BUDGET)
     assert trained.stopped == "budget" and trained.steps < trained.settled["steps"]
     assert trained.history[-1]["step"] == trained.steps and "validation_loss" in trained.history[-1]
-    assert trained.seconds < 0.8
+    assert 5.0 <= trained.seconds < 5.8
+
+
+def test_steps_are_counted_anew_when_the_machine_slows_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted()
+    task = Clocked(monkeypatch, lambda calls: 0.01 if calls < 50 else 0.1)
+    trained = train(stack(), task, TRAIN, VALIDATION, BUDGET, watchers=[counted])
+    assert trained.stopped == "budget" and trained.steps == trained.settled["steps"] == counted.told[-1]
+    assert counted.told[0] > 300 and trained.steps < 80 and trained.seconds < 4.2
+    assert trained.history[-1]["learning_rate"] < 0.01 * QUICK.learning_rate  # the schedule came to its end
+
+
+def test_steps_are_counted_anew_when_it_was_slow_at_first_but_never_beyond_the_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train_in(epochs: int) -> tuple[Any, list[int]]:
+        counted = Counted()
+        task = Clocked(monkeypatch, lambda calls: 0.1 if calls < 8 else 0.01)
+        config = replace(BUDGET, epochs=epochs)
+        return train(stack(), task, TRAIN, VALIDATION, config, watchers=[counted]), counted.told
+
+    trained, told = train_in(1_000_000)
+    assert trained.steps == told[-1] > 200 and told[0] < 40 and 3.4 < trained.seconds < 4.0
+    trained, told = train_in(10)
+    assert told[0] < 40 < trained.steps == told[-1] == trained.settled["steps"] == 100
+    assert trained.stopped == "epochs"
 
 
 def test_without_validation_rows_the_last_weights_are_the_best() -> None:
