@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -171,15 +171,25 @@ class Run:
         self.check_writes()
         return generate(self.model, self.spec.tokenizer, list(prompts), Sampling(**sampling))  # type: ignore[arg-type]
 
-    def translate(self, texts: Sequence[str], **searching: Any) -> list[str]:
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        precision: Literal["fp32", "bf16", "int8"] = "fp32",
+        engine: Literal["sadari", "ctranslate2"] = "sadari",
+        **searching: Any,
+    ) -> list[str]:
         """The target of each source; `searching` are the fields of `sadari.search.Searching`.
+
+        `precision` and `engine` are as in `sadari.translate.translate_lines`.
 
         Raises SadariError when the run is not one of pairs, or for a setting out of range.
         """
         from sadari.search import Searching
         from sadari.translate import translate_lines  # stands above runs
 
-        return [line.text for line in translate_lines(self, texts, Searching(**searching))]
+        how = Searching(**searching)
+        return [line.text for line in translate_lines(self, texts, how, precision=precision, engine=engine)]
 
     def check_writes(self) -> None:
         """Raise SadariError when the run is not one that continues texts."""

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,9 +26,11 @@ import torch
 from sadari.data.spec_text import padded
 from sadari.data.tokenizers import Tokenizer, clean_text
 from sadari.errors import SadariError
+from sadari.layers.rounded import can_round
 from sadari.search import Found, Searching, aligned, search
 
 if TYPE_CHECKING:
+    from sadari.engines import CTranslate2
     from sadari.runs import Run
 
 GREEDY = Searching()
@@ -39,6 +41,8 @@ _ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # whatever some prog
 _WHOLE = ("bpe", "unigram")  # tokenizers to which nothing is unknown
 
 Span = tuple[int, int]
+Precision = Literal["fp32", "bf16", "int8"]
+Engine = Literal["sadari", "ctranslate2"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ def translate_lines(
     prefix: str = "",
     align: bool = False,
     scores: bool = False,
+    precision: Precision = "fp32",
+    engine: Engine = "sadari",
 ) -> Iterator[Translation]:
     """One `Translation` for each line, in order, while the lines are still coming.
 
@@ -98,6 +104,8 @@ def translate_lines(
     prefix        text that every translation begins with
     align         fill `Target.pairs`
     scores        fill `Target.logp` and `score` of a greedy search too, which is slower
+    precision     of the products with weights: fp32; bf16 and int8 are faster and may write other words
+    engine        whose search it is: sadari, or ctranslate2 for a transformer (see `sadari.engines`)
 
     A line of white space has no translation; one longer than the run reads is cut, and says so. A word that
     the target's vocabulary lacks is copied from where it was looked at; a model that shows no such place
@@ -116,7 +124,14 @@ def translate_lines(
             f"{run.rung} keeps no account of where it looks, so that words cannot be aligned; use a run of "
             "lstm-attention or transformer, or leave the alignment out"
         )
-    return _stream(_Work(run, searching, batch_tokens, prefix, align, scores), lines, jobs)
+    if precision != "fp32" and engine == "sadari" and not can_round(precision):
+        raise SadariError(f"--precision {precision}: torch has no such products here; leave it out")
+    work = _Work(run, searching, batch_tokens, prefix, align, scores, precision)
+    if engine == "ctranslate2":
+        from sadari.engines import CTranslate2
+
+        work = replace(work, engine=CTranslate2(run, searching, precision, jobs))
+    return _stream(work, lines, jobs)
 
 
 def _stream(work: _Work, lines: Iterable[str | None], jobs: int) -> Iterator[Translation]:
@@ -138,7 +153,7 @@ def _workers(work: _Work, jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
         return
     parameter = next(work.run.model.parameters(), None)
     forked = "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux"
-    if forked and (parameter is None or parameter.device.type == "cpu"):
+    if forked and not work.engine and (parameter is None or parameter.device.type == "cpu"):
         context: Any = multiprocessing.get_context("fork")
         processes = ProcessPoolExecutor(jobs, context, _begin, (work,))
         try:
@@ -208,6 +223,8 @@ class _Work:
     prefix: str
     align: bool
     scores: bool
+    precision: Precision = "fp32"
+    engine: CTranslate2 | None = None
 
     def window(self, lines: Sequence[str], mapped: Callable[..., Iterable[Any]]) -> list[Translation]:
         """The translations of some lines; `mapped` goes through the batches."""
@@ -249,12 +266,18 @@ class _Work:
         copies = copies and getattr(model, "alignment", None) is not None
         never = {spec.start} if copies or unknown is None else {spec.start, unknown}
         begun = spec.tokenizer.encode([self.prefix])[0].tolist() if self.prefix else []
+        limits = spec.limits([len(one) for one in tokens])
         parameter = next(model.parameters(), None)
         sources = torch.from_numpy(padded(tokens)).long().to(None if parameter is None else parameter.device)
-        found = search(
-            model, sources, self.searching, spec.start, spec.end, never, [begun] * len(texts),
-            align=self.align, scores=self.scores, limits=spec.limits([len(one) for one in tokens]),
-        )  # fmt: skip
+        if self.engine is not None:
+            found = self.engine.search(tokens, begun, limits)
+            if self.align:
+                found = aligned(model, sources, found, spec.start)
+        else:
+            found = search(
+                model, sources, self.searching, spec.start, spec.end, never, [begun] * len(texts),
+                align=self.align, scores=self.scores, limits=limits, precision=self.precision,
+            )  # fmt: skip
         if copies and not self.align and any(unknown in one.tokens for answers in found for one in answers):
             found = aligned(model, sources, found, spec.start)
         return [

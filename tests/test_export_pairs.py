@@ -19,6 +19,7 @@ from sadari.fitting import fit
 from sadari.ladder import ladder_for
 from sadari.runs import Run
 from sadari.tasks import build
+from sadari.translate import translate_lines
 
 SMALL = {"transformer": {"width": 32, "heads": 2, "inner": 64, "layers": 2}, "lookup": {}}
 TEXTS = ["1 2 3", "9", "7 7 0 4 2", "0 1 2 3 4 5"]
@@ -146,3 +147,59 @@ def test_two_vocabularies_are_not_ctranslate2s(tmp_path: Path) -> None:
         SadariError, match="knows one vocabulary for both sides; fit without --separate to export"
     ):
         run.export("ctranslate2", tmp_path / "engine")
+
+
+def test_the_engine_in_our_place_writes_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("ctranslate2")
+    monkeypatch.setenv("SADARI_CACHE", str(tmp_path))
+    ours = run.translate(TEXTS)
+    assert run.translate(TEXTS, engine="ctranslate2") == ours
+    (made,) = (tmp_path / "ctranslate2").iterdir()
+    before = (made / "model.bin").stat().st_mtime_ns
+    assert run.translate(TEXTS, engine="ctranslate2", precision="int8", beam=3, n_best=2)
+    assert (made / "model.bin").stat().st_mtime_ns == before, "it is converted once"
+    begun = run.translate(TEXTS, engine="ctranslate2", max_tokens=3)
+    assert begun == run.translate(TEXTS, max_tokens=3)
+    lines = list(translate_lines(run, TEXTS * 9, jobs=2, engine="ctranslate2", batch_tokens=30, prefix="5 "))
+    assert [line.text for line in lines] == [
+        line.text for line in translate_lines(run, TEXTS, prefix="5 ")
+    ] * 9
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_smaller_numbers_write_nearly_the_same(run: Run, precision: str) -> None:
+    frame = run.data().table.frame.collect()
+    texts = frame[run.data().split.test[:100]][run.spec.source].to_list()
+    exact, rounded = run.translate(texts), run.translate(texts, precision=precision)
+    assert sum(a == b for a, b in zip(exact, rounded, strict=True)) >= 90
+    assert [
+        line.text for line in translate_lines(run, texts, batch_tokens=12, precision=precision)
+    ] == rounded
+
+
+def test_what_the_engine_has_no_place_for_is_refused(
+    run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ctranslate2")
+    monkeypatch.setenv("SADARI_CACHE", str(tmp_path))
+    for settings, flag in (
+        ({"temperature": 1.0}, "--temperature 1.0"),
+        ({"beam": 2, "groups": 2}, "--groups 2"),
+        ({"no_repeat": 2}, "--no-repeat 2"),
+    ):
+        with pytest.raises(
+            SadariError, match=f"{flag} is not handed on to ctranslate2; leave it out, or use"
+        ):
+            run.translate(TEXTS, engine="ctranslate2", **settings)
+    lstm = fitted("lstm", digits, tmp_path / "lstm")
+    with pytest.raises(
+        SadariError, match="--to ctranslate2 is for a transformer of pairs, and this run is lstm"
+    ):
+        lstm.translate(TEXTS, engine="ctranslate2")
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(
+        SadariError, match="--engine ctranslate2 needs the packages ctranslate2 and transformers"
+    ):
+        run.translate(TEXTS, engine="ctranslate2")

@@ -20,11 +20,11 @@ FLOORS = (
     "ladder losses data vectors",
     "layers picture pretrained reference marian bleu",
     "models",
-    "tasks tasks_pairs scoring sentences",
+    "augment randaugment tasks tasks_pairs tasks_images scoring sentences",
     "optim batches batches_pairs best borrowed checkpoint decode search loop probe rates train progress "
     "trackers plan runs",
     "fitting metrics verdict price embedding",
-    "inspection charts judge judge_text sizes tune export predict translate",
+    "inspection charts judge judge_text sizes tune export predict translate engines",
     "climbing report",
     "cli",
     "__init__ __main__",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -78,6 +78,20 @@ def translate_texts(
     jobs: Annotated[
         int, Parameter(help="Batches in work at once, each on one thread.", group=REST, converter=natural)
     ] = 1,
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"],
+        Parameter(
+            help="Of the products with weights: bf16 and int8 are faster, and may write other words.",
+            group=REST,
+        ),
+    ] = "fp32",
+    engine: Annotated[
+        Literal["sadari", "ctranslate2"],
+        Parameter(
+            help="Whose search it is: ctranslate2, for a transformer, is converted to at the first use.",
+            group=REST,
+        ),
+    ] = "sadari",
     quiet: QuietOption = False,
     lang: LangOption = None,
     **searching: Any,
@@ -103,8 +117,9 @@ def translate_texts(
     how = Searching(**asked)
     lines, live = _lines_of(texts, lang, quiet)
     found = translate_lines(
-        opened, lines, how, jobs=jobs, prefix=prefix, align=alignment, scores=how.n_best > 1
-    )
+        opened, lines, how, jobs=jobs, prefix=prefix, align=alignment, scores=how.n_best > 1,
+        precision=precision, engine=engine,
+    )  # fmt: skip
     with _output(out, live) as write:
         for number, line in enumerate(found, 1):
             if line.left_out and not quiet:

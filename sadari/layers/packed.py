@@ -18,7 +18,7 @@ What is laid out is a copy, kept as long as the line: a model that has written t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeGuard, TypeVar
 from weakref import WeakKeyDictionary
@@ -75,15 +75,18 @@ class Packed(nn.Module):
         return torch.ops.mkldnn._linear_pointwise.default(x, self.laid, self.bias, "none", [], "")
 
 
-def packed(model: M, instead: Mapping[str, nn.Module] | None = None) -> M:
+def packed(
+    model: M, instead: Mapping[str, nn.Module] | None = None, kind: Callable[[nn.Linear], nn.Module] = Packed
+) -> M:
     """A twin of a model, for use without gradients, whose lines are `Packed` where they can be.
 
     It shares everything else, and the model itself is left alone: another search may be using it, and its
     state, its training and its export know nothing of this. Twins are cheap: make one for each use.
 
     instead   other parts of the model by their names, such as its head, that are put in their place
+    kind      what a line becomes: `Packed`, or one of `layers.rounded`
     """
-    return _twin(model, instead or {})
+    return _twin(model, instead or {}, kind)
 
 
 def can_pack(line: object) -> TypeGuard[nn.Linear]:
@@ -116,10 +119,10 @@ def _laid(line: nn.Linear) -> Tensor:
     return known.weight
 
 
-def _twin(module: M, instead: Mapping[str, nn.Module]) -> M:
+def _twin(module: M, instead: Mapping[str, nn.Module], kind: Callable[[nn.Linear], nn.Module]) -> M:
     """A packed line of a line; a module with parts that have twins is copied, any other is its own twin."""
     parts = {
-        name: instead.get(name) or (Packed(part) if can_pack(part) else _twin(part, {}))
+        name: instead.get(name) or (kind(part) if can_pack(part) else _twin(part, {}, kind))
         for name, part in module._modules.items()
         if part is not None
     }

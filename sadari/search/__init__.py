@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sadari.errors import SadariError
 from sadari.layers.packed import packed
+from sadari.layers.rounded import KINDS
 from sadari.layers.shortlist import Shortlist, can_shortlist
 from sadari.layers.tokens import PAD, is_real, trimmed
 from sadari.search.beams import Beams
@@ -50,6 +51,7 @@ def search(
     align: bool = False,
     scores: bool = True,
     limits: np.ndarray | None = None,
+    precision: str = "fp32",
 ) -> list[list[Found]]:
     """The targets of each source, the best first: `n_best` of them, or fewer where there are no more.
 
@@ -60,6 +62,7 @@ def search(
     align     fill `Found.alignment`, if the model can
     scores    False lets a greedy search leave `logp` and `score` NaN and never sum over the vocabulary
     limits    (B,) tokens written at most, END aside, where `max_tokens` is 0; None: twice the source's and 10
+    precision of products with the model's weights: fp32; bf16 and int8 are faster, and not quite the same
 
     Beam search keeps the `beam` best unfinished targets. END among the `beam` best candidates of a step makes
     a finished one; the `n_best` of these by score are kept. The search of a sentence ends when no beam can
@@ -81,7 +84,7 @@ def search(
     shortlist = len(real) == 1 and not (scores or searching.no_repeat)
     unwritten = set(never) - {end}
     found: list[list[Found]] = [[] for _ in real]
-    with torch.inference_mode(), _ready(model, shortlist, unwritten) as ready:
+    with torch.inference_mode(), _ready(model, shortlist, unwritten, precision) as ready:
         for length in sorted({len(prefix) for prefix in prefixes}):
             rows = [i for i, prefix in enumerate(prefixes) if len(prefix) == length]
             begun = [[start, *map(int, prefixes[i])] for i in rows]
@@ -96,7 +99,7 @@ def search(
 
 
 @contextmanager
-def _ready(model: Any, shortlist: bool, never: set[int]) -> Iterator[Any]:
+def _ready(model: Any, shortlist: bool, never: set[int], precision: str) -> Iterator[Any]:
     """The model without dropout, as a twin with its weights laid out; where it pays, with a shortlist."""
     training = isinstance(model, nn.Module) and model.training
     if training:
@@ -104,6 +107,9 @@ def _ready(model: Any, shortlist: bool, never: set[int]) -> Iterator[Any]:
     try:
         if not isinstance(model, nn.Module):
             yield model
+            return
+        if precision != "fp32":
+            yield packed(model, kind=KINDS[precision])
             return
         head: Any = getattr(model, "head", None)
         large = shortlist and can_shortlist(head) and head.weight.numel() >= MANY
