@@ -4,7 +4,7 @@ Whatever yields batches to the loop has this shape: `arrays` it draws from, `per
 `epoch(start)` that yields them from number `start` on, `first()` to try things with, `largest()` to plan
 with, `state()` and `load()`. A task says by its `batching` which of these feeds it:
 
-rows        equally long rows, of a table                                       `Batches`
+rows        equally long rows, of a table, or pictures of one size              `Batches`
 texts       texts of like length together, cut where the longest ends           `TextBatches`
 stretches   stretches of one stream of tokens, and the state between them       `Stretches`
 pairs       pairs of texts of like length, as many as have room                 `batches_pairs.PairBatches`

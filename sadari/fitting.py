@@ -16,12 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sadari import files
 from sadari.budget import Budget
 from sadari.data.prepare import Prepared, in_own_units, prepare
+from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_text import padded
 from sadari.data.tokenizers import Tokenizer, train_tokenizer
 from sadari.errors import SadariError
@@ -31,7 +33,8 @@ from sadari.layers.stack import Stack, stackable
 from sadari.losses import Loss
 from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, WEIGHTS, Run, save_result, save_spec, save_weights
 from sadari.tasks import Penalised, Task, build, loss_for, make_task
-from sadari.train import TrainConfig, Watcher, train
+from sadari.tasks_images import Pictures
+from sadari.train import TrainConfig, Trained, Watcher, train
 from sadari.vectors import WordVectors
 
 TEXTS = {
@@ -44,7 +47,15 @@ TEXTS = {
         "trained with compiled steps, {gain:.2f} times as fast here; --compile off goes without",
         "단계를 컴파일하여 훈련했습니다. 이 기계에서 {gain:.2f}배 빠릅니다. 하지 않으려면 --compile off",
     ),
+    "unfinished": (
+        "its error on validation rows still fell by {share:.0%} in the last quarter of {steps:,} steps; a "
+        "longer --budget may take it further",
+        "훈련 {steps:,}걸음의 마지막 4분의 1에서도 검증 오차가 {share:.0%} 줄었습니다. --budget을 늘리면 더 "
+        "나아질 수 있습니다",
+    ),
 }
+FALL = 0.03  # share of a validation score, lost in the last quarter of a budget, from which this is said
+READ = ("text", "pairs", "images")  # kinds of data that are read in more than one way
 SAMPLE = 200  # texts that are looked at to tell whether a pretrained encoder knows their language
 VERSIONS = ("sadari", "torch", "numpy", "polars")
 
@@ -96,13 +107,15 @@ def fit(
 ) -> Run:
     """Fit one rung and return its run.
 
-    data      a file (.csv .tsv .parquet .jsonl .txt), a folder of texts, a built-in's name, or a frame
+    data      a file (.csv .tsv .parquet .jsonl .txt), a folder of texts or of pictures, a built-in's name,
+              or a frame
     out       the run's folder; when it holds the same fit, that one goes on, or is opened when finished
     budget    what training may spend (`"90s"`, `"2000steps"`); rungs with a direct solution ignore it
     model     settings of the rung, by the field names of its config;  train: those of `TrainConfig`
     loss      a loss by name, or {"name": ..., "smoothing": ..., "delta": ...}
-    kind      table, series or text; else what the data holds
-    reading   how texts are read: text (their column), tokenizer, vocabulary, length
+    kind      table, series, text, pairs or images; else what the data holds
+    reading   how texts are read: text (their column), tokenizer, vocabulary, length; how pictures are: image
+              (their column), size, fit, channels
     starts    networks trained together from that many seeds; the best on validation is kept
     prepared  data already prepared, so that a climb prepares once
 
@@ -175,6 +188,10 @@ def plan_fit(
         spec: Any = prepared.spec
         if spec.length > model_class.most(model_config):
             prepared = recoded(prepared, tokenizer, model_class.most(model_config))
+    if hasattr(model_class, "pictures"):  # learnt on pictures of a size and range of its own
+        from sadari.data.prepare_images import resized
+
+        prepared = resized(prepared, **model_class.pictures(model_config))
     if hasattr(model_class, "tokenizer_kind"):  # what reads texts in a way of its own
         prepared = _recut(prepared, model_class.tokenizer_kind)
     usual = dict(getattr(model_class, "TRAINING", {}))
@@ -183,6 +200,7 @@ def plan_fit(
     training: TrainConfig = _configure(
         TrainConfig, {**usual, **(train or {}), "seed": seed}, "the training loop"
     )
+    _check_changes(training, prepared)
     if isinstance(budget, str):
         budget = Budget.parse(budget)
     if budget is not None:
@@ -214,7 +232,7 @@ def plan_fit(
             "target": prepared.spec.target,
             "drop": list(drop),
             "log_target": log_target,
-            **({"reading": plain_reading(reading)} if prepared.kind in ("text", "pairs") else {}),
+            **({"reading": plain_reading(reading)} if prepared.kind in READ else {}),
             "split": {
                 "train": len(prepared.split.train),
                 "validation": len(prepared.split.validation),
@@ -225,7 +243,9 @@ def plan_fit(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     }
     rows = len(prepared.split.train)
-    asked = make_task(prepared.kind, prepared.task, objective, training.monitor, rows)
+    asked = make_task(prepared.kind, prepared.task, objective, prepared.spec, training.monitor, rows)
+    if hasattr(asked, "configure"):
+        asked.configure(training)  # a setting that there is not must not wait for the run's folder
     return Plan(config, prepared, asked, training, starts)
 
 
@@ -257,7 +277,7 @@ def _learn(
     first = networks[0]
     arrays = tensors(plan.prepared.train)
     if can_solve(first, plan.loss):
-        facts = solve(first, arrays, plan.loss)
+        facts = solve(first, arrays, plan.loss, plan.prepared.spec)
         notes = facts.pop("notes", [])
         return networks[0], {"solved": True, **facts}, notes
     trainee: nn.Module = Stack.of(networks) if stackable(first) else first
@@ -266,7 +286,8 @@ def _learn(
     if hasattr(learnt, "start_from") and learnt.config.vectors:
         _start_from_vectors(learnt, plan.prepared.spec)
     if hasattr(learnt, "begin") and not (folder / CHECKPOINT).is_dir():  # a network that has learnt elsewhere
-        begun = learnt.begin(arrays["features"], arrays["targets"], plan.loss).get("notes", [])
+        shown = seen(arrays, plan.prepared.spec)
+        begun = learnt.begin(shown["features"], shown["targets"], plan.loss).get("notes", [])
     trained = train(
         trainee,
         plan.task,
@@ -279,6 +300,8 @@ def _learn(
     best = int(trained.best_score.argmin())
     network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee
     begun += [Note.of(TEXTS, name, gain=gain) for name, gain in trained.settled.get("gains", {}).items()]
+    if trained.stopped == "budget" and (share := _fall(trained)) >= FALL:
+        begun.append(Note.of(TEXTS, "unfinished", share=share, steps=trained.steps))
     facts = {
         "solved": False,
         "steps": trained.steps,
@@ -287,6 +310,16 @@ def _learn(
         "start_scores": [score if math.isfinite(score) else None for score in trained.best_score.tolist()],
     }
     return network, facts, begun
+
+
+def _fall(trained: Trained) -> float:
+    """Share of the best validation score that the last quarter of a training took off."""
+    looks = [record for record in trained.history if "best_score" in record]
+    before = [record for record in looks if record["step"] <= 0.75 * trained.steps]
+    if not before:
+        return 0.0
+    earlier, last = (np.min(records[-1]["best_score"]) for records in (before, looks))
+    return float(1 - last / earlier) if earlier > 0 and math.isfinite(earlier) else 0.0
 
 
 def _start_from_vectors(network: Any, spec: Any) -> None:
@@ -317,11 +350,22 @@ def can_solve(network: nn.Module, loss: Loss) -> TypeGuard[Solvable]:
     return isinstance(network, Solvable) and network.can_solve(loss)
 
 
-def solve(network: Any, arrays: Mapping[str, Tensor], loss: Loss) -> dict[str, Any]:
-    """Fill the weights of a rung that `can_solve` from all rows, or from a stream; facts of how it went."""
+def solve(network: Any, arrays: Mapping[str, Tensor], loss: Loss, spec: Any = None) -> dict[str, Any]:
+    """Fill the weights of a rung that `can_solve` from all rows, or from a stream; facts of how it went.
+
+    Of pictures, `spec` says how their pixels are scaled.
+    """
     if "targets" not in arrays:
         return network.solve_stream(arrays["features"])
-    return network.solve(arrays["features"], arrays["targets"], loss)
+    shown = seen(arrays, spec)
+    return network.solve(shown["features"], shown["targets"], loss)
+
+
+def seen(arrays: Mapping[str, Tensor], spec: Any) -> Mapping[str, Any]:
+    """All rows as a network takes them that reads them outside the loop: pixels scaled as they are read."""
+    if not isinstance(spec, ImageSpec):
+        return arrays
+    return {**arrays, "features": Pictures(arrays["features"], spec)}
 
 
 def tensors(arrays: Any) -> dict[str, Tensor]:
@@ -388,6 +432,21 @@ def _objective(prepared: Prepared, settings: Mapping[str, Any]) -> Loss:
             f"--loss {asked} does not go with task {prepared.task}, whose loss is cross-entropy; leave it out"
         )
     return loss_for(prepared.spec, **settings)
+
+
+def _check_changes(training: TrainConfig, prepared: Prepared) -> None:
+    """Raise SadariError where pictures are to be changed, and there are none."""
+    asked = {
+        "augment": training.augment != "auto",
+        "mixup": training.mixup > 0,
+        "cutmix": training.cutmix > 0,
+    }
+    for name in asked:
+        if asked[name] and prepared.kind != "images":
+            raise SadariError(
+                f"--{name} {getattr(training, name)} changes pictures, and this data is {prepared.kind}; "
+                f"leave it out"
+            )
 
 
 def _shared(prepared: Prepared, model: Mapping[str, Any] | None) -> bool:

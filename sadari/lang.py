@@ -32,6 +32,7 @@ UNITS = {  # English; Korean, and how Korean counts it
     "pair": ("pair", "쌍", "개"),
     "document": ("document", "글", "편"),
     "token": ("token", "토큰", "개"),
+    "picture": ("picture", "그림", "장"),
 }
 _ROW = re.compile(r"(?<!\{)\brow(s?)\b(?![:}])")
 _COUNTED = re.compile(r"(?<=[\d}])행|(?<=한 )행")
@@ -57,6 +58,8 @@ def unit_of(kind: str, task: str, price: bool = False) -> str:
     """What one example is called: a language is scored by the document and paid for by the token."""
     if kind == "pairs":
         return "pair"
+    if kind == "images":
+        return "picture"
     if kind != "text":
         return "row"
     if task == "language":

@@ -108,8 +108,8 @@ def plan(
 
     A model made under `torch.device("meta")` can be asked whether it would fit; it is given no time.
     """
-    if hasattr(task, "force"):
-        task.force(config.forcing, config.forcing_end)
+    if hasattr(task, "configure"):
+        task.configure(config)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     free = available_memory()
     weights = sum(value.nbytes for value in (*model.parameters(), *model.buffers()))

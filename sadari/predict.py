@@ -6,6 +6,7 @@ what the model needs is read as numbers. Parquet is written with types.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections import deque
@@ -33,6 +34,7 @@ from sadari.runs import Run
 PREDICTION = "prediction"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _SAMPLE = 1000
+PIXELS = 1 << 26  # bytes of pictures that are in work at a time
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def predict_file(
         )
     if isinstance(run.spec, LanguageSpec):
         raise SadariError("this run continues texts; give a beginning instead of a file, or call run.write")
+    if run.kind == "images":
+        block_rows = max(min(block_rows, PIXELS // math.prod(run.spec.width)), 1)
     as_text = out.suffix.lower() in _SEPARATORS and _is_text(Path(source))
     rows = _document_rows(Path(source), run.spec, block_rows)
     rows = (

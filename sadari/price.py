@@ -72,12 +72,15 @@ class Price:
 
 
 def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Price:
-    """The costs of a run, timed on encoded rows (N, C). `peak_memory` was taken while it learnt."""
+    """The costs of a run, timed on encoded rows (N, C), or pixels. `peak_memory` was taken while it learnt.
+
+    Of 256 pictures, only so many are timed as are answered together: all the others take as long.
+    """
     model_class: Any = type(run.model)
     inputs, outputs = run.spec.width, run.loss.outputs
     config = model_class.Config(**run.config["model"])
     rows = torch.from_numpy(features)
-    length = 1
+    length, together = 1, BATCHES[1]
     if run.task.name == "language":
         length = getattr(run.model, "context", None) or 1
         answer: Callable[[Any], Any] = _Continuing(run.model)
@@ -88,6 +91,11 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
             model: Any = run.model
             limits = run.spec.limits(is_real(batch).sum(-1).numpy())
             return search(model, trimmed(batch), Searching(), run.spec.start, run.spec.end, limits=limits)
+    elif run.kind == "images":
+        together = min(together, run.task.together)
+
+        def answer(batch: torch.Tensor) -> torch.Tensor:
+            return run.loss.predict(run.model(run.task.tensors(batch)))
     else:
         if run.kind == "text":
             length = round(is_real(rows).sum(-1).float().mean().item())
@@ -97,7 +105,7 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
             return run.loss.predict(run.model(trimmed(batch) if run.kind == "text" else batch))
 
     with torch.inference_mode():
-        one, many = microseconds(answer, rows)
+        one, many = microseconds(answer, rows, together=together)
     counted = model_class.parameter_count(config, inputs, outputs)
     return Price(
         parameters=sum(value.numel() for value in run.model.state_dict().values())
@@ -132,10 +140,12 @@ def size(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in KEPT if (folder / name).is_file())
 
 
-def microseconds(answer: Callable[[Any], Any], rows: Any, seconds: float = SECONDS) -> tuple[float, float]:
-    """Microseconds a row at a batch of 1 and of 256 (fewer rows are repeated): the median of many calls, one
-    thread."""
-    batches = [rows[np.arange(count) % len(rows)] for count in BATCHES]
+def microseconds(
+    answer: Callable[[Any], Any], rows: Any, seconds: float = SECONDS, together: int = BATCHES[1]
+) -> tuple[float, float]:
+    """Microseconds a row at a batch of 1 and of `together` (fewer rows are repeated): the median of many
+    calls, one thread."""
+    batches = [rows[np.arange(count) % len(rows)] for count in (BATCHES[0], together)]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread on every side: a server answers many callers at once
     try:
@@ -143,7 +153,7 @@ def microseconds(answer: Callable[[Any], Any], rows: Any, seconds: float = SECON
             one, many = (_median(answer, batch, seconds) for batch in batches)
     finally:
         torch.set_num_threads(threads)
-    return one * 1e6 / BATCHES[0], many * 1e6 / BATCHES[1]
+    return one * 1e6 / BATCHES[0], many * 1e6 / together
 
 
 def _median(answer: Callable[[Any], Any], batch: Any, seconds: float) -> float:

@@ -135,9 +135,11 @@ def macs_a_step(model: nn.Module, task: Any, batch: Mapping[str, Tensor]) -> int
     tokens says itself what one of its texts takes. Other models are counted by torch from the shapes that
     really occur; its counter takes a second to start.
     """
+    net: Any = model
+    if hasattr(task, "inputs") and hasattr(model, "macs"):  # pictures, whose size the task knows
+        return 3 * len(batch["targets"]) * macs_of(type(net), net.config, task.inputs, task.loss.outputs)
     tokens = batch.get("tokens", batch.get("features"))
     if tokens is not None and not tokens.is_floating_point() and hasattr(model, "macs"):
-        net: Any = model
         examples = tokens.numel() if task.name == "language" else len(tokens)
         inputs = task.loss.outputs if task.name == "language" else 0  # looking a word up multiplies nothing
         return 3 * examples * macs_of(type(net), net.config, inputs, task.loss.outputs, tokens.shape[1])

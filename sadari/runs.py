@@ -29,6 +29,7 @@ from sadari import files
 from sadari.bleu import statistics
 from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.spec import TableSpec
+from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.data.tokenizers import Tokenizer
@@ -50,6 +51,7 @@ CONFIG, SPEC, TOKENIZER, SOURCE_TOKENIZER, WEIGHTS, RESULT, LOG, CHECKPOINT = (
     "log.jsonl",
     "checkpoint",
 )
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation: not learnt
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Run:
     config: dict[str, Any]
     result: dict[str, Any]
     spec: Any
-    """A `TableSpec`, `TextSpec`, `LanguageSpec` or `PairSpec`, by kind and task."""
+    """A `TableSpec`, `TextSpec`, `LanguageSpec`, `PairSpec` or `ImageSpec`, by kind and task."""
     model: nn.Module
     task: Any
     """A `TableTask`, `TextTask`, `LanguageTask` or `TranslateTask`, likewise."""
@@ -71,7 +73,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Kind of data: table, series or text."""
+        """Kind of data: table, series, text, pairs or images."""
         return self.config.get("kind", "table")
 
     @property
@@ -101,7 +103,7 @@ class Run:
         spec = load_spec(path)
         try:
             kind = config.get("kind", "table")
-            task = make_task(kind, config["task"], loss_for(spec, **config["loss"]))
+            task = make_task(kind, config["task"], loss_for(spec, **config["loss"]), spec)
             model_class = find_rung(config["rung"], config["task"], kind).load()
             settings = model_class.Config(**config["model"])
             expected = model_class.parameter_count(settings, spec.width, task.loss.outputs)
@@ -119,7 +121,7 @@ class Run:
 
     @torch.inference_mode()
     def outputs(self, features: np.ndarray) -> Tensor:
-        """The model's raw outputs (N, O) for encoded rows (N, C), computed in blocks."""
+        """The model's raw outputs (N, O) for encoded rows (N, C), or pixels (N, H, W, C), in blocks."""
         return self.task.outputs(self.model, torch.from_numpy(features))
 
     def predictions(self, features: np.ndarray) -> np.ndarray:
@@ -221,9 +223,16 @@ class Run:
         return in_own_units(prepared) if self.loss.name == "poisson" else prepared
 
     def _reading(self) -> dict[str, Any]:
-        """How texts were read, with the tokenizer that is there already."""
+        """How texts were read, with the tokenizer that is there already, or pictures."""
         if isinstance(self.spec, TableSpec):
             return {}
+        if isinstance(self.spec, ImageSpec):
+            return {
+                "size": self.spec.size,
+                "fit": self.spec.fit,
+                "channels": self.spec.channels,
+                "image": self.spec.image,
+            }
         found: dict[str, Any] = {**self.config["data"].get("reading", {}), "tokenizer": self.spec.tokenizer}
         if isinstance(self.spec, PairSpec):
             found["source_tokenizer"] = None if self.spec.shared else self.spec.source_tokenizer
@@ -258,7 +267,7 @@ def check_format(config: dict[str, Any], path: Path) -> None:
 
 def save_spec(folder: Path, spec: Spec) -> None:
     """Write spec.json, and tokenizer.json where texts are read."""
-    if not isinstance(spec, TableSpec):
+    if not isinstance(spec, TableSpec | ImageSpec):
         files.write_atomic(folder / TOKENIZER, spec.tokenizer.to_json())
     if isinstance(spec, PairSpec) and not spec.shared:
         files.write_atomic(folder / SOURCE_TOKENIZER, spec.source_tokenizer.to_json())
@@ -273,6 +282,8 @@ def load_spec(folder: Path) -> Spec:
         return PairSpec.from_json(
             content, tokenizer, tokenizer if shared else _tokenizer(folder / SOURCE_TOKENIZER)
         )
+    if content.get("kind") == "images":
+        return ImageSpec.from_json(content)
     if content.get("kind") != "text":
         return TableSpec.from_json(content)
     tokenizer = _tokenizer(folder / TOKENIZER)
@@ -291,8 +302,8 @@ def check_weights(path: Path, checksum: str, parameters: int | None) -> None:
     """Look at a weights file before a model is made for it.
 
     Raises SadariError when it is missing, when its SHA-256 is not `checksum`, or when it does not hold as
-    many numbers as the rung has `parameters` (None: that depends on the data): a config that asks for a
-    giant must not be obeyed.
+    many numbers as the rung has `parameters` (None: that depends on the data), the running statistics of
+    batch normalisation aside: a config that asks for a giant must not be obeyed.
     """
     if not path.is_file():
         raise SadariError(f"{path} is missing; fit the run again")
@@ -302,7 +313,7 @@ def check_weights(path: Path, checksum: str, parameters: int | None) -> None:
         )
     try:
         with safe_open(path, "pt") as file:
-            names = list(file.keys())
+            names = [name for name in file.keys() if not name.endswith(STATISTICS)]  # noqa: SIM118
             held = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     except SafetensorError as error:
         raise SadariError(

@@ -105,7 +105,7 @@ def _apart(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
         else:  # documents of a stream: as many from its beginning
             mine = {"features": arrays["features"][: int(plan.prepared.train.starts[len(part)])]}  # type: ignore[attr-defined]
         if can_solve(network, plan.loss):
-            solve(network, mine, plan.loss)
+            solve(network, mine, plan.loss, plan.prepared.spec)
         else:
             steps = math.ceil(plan.training.budget_steps * share)
             training = replace(
@@ -124,7 +124,8 @@ def _networks(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
         return []
     if can_solve(networks[0][0], plan.loss):
         for (network, *_), part in zip(networks, parts, strict=True):
-            solve(network, {name: values[part] for name, values in arrays.items()}, plan.loss)
+            mine = {name: values[part] for name, values in arrays.items()}
+            solve(network, mine, plan.loss, plan.prepared.spec)
         return [network for network, *_ in networks]
     stack = Stack.of([network for starts in networks for network in starts])
     trained = train(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sadari.data.spec import TableSpec
+from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.ladder import find_rung
@@ -30,7 +31,7 @@ EVALUATION_TOKENS = 1 << 14  # tokens a block of texts, padding included
 STRETCH, WARM = 256, 32  # tokens scored and read before, by a model that has no context of its own
 SCORED_TOKENS = 1 << 15  # of the validation stream that the loop looks at between two steps
 SCORED_MACS, SCORED_TEXTS = 1 << 39, 256  # multiply-adds of such a look at texts, and texts at the least
-Spec = TableSpec | TextSpec | LanguageSpec | PairSpec
+Spec = TableSpec | TextSpec | LanguageSpec | PairSpec | ImageSpec
 
 
 @runtime_checkable
@@ -243,18 +244,22 @@ class LanguageTask:
 Task = TableTask | LanguageTask | TranslateTask
 
 
-def make_task(kind: str, name: str, loss: Loss, monitor: Monitor = "auto", rows: int = 0) -> Task:
+def make_task(kind: str, name: str, loss: Loss, spec: Spec, monitor: Monitor = "auto", rows: int = 0) -> Task:
     """What is asked of `kind` data: texts and tables share everything but how rows are read together."""
     if name == "language":
         return LanguageTask(loss)
     if name == "translate":
         return TranslateTask(loss)
+    if isinstance(spec, ImageSpec):
+        from sadari.tasks_images import ImageTask  # it stands on this file
+
+        return ImageTask(name, loss, spec, monitor, rows)
     return (TextTask if kind == "text" else TableTask)(name, loss, monitor, rows)
 
 
 def loss_for(spec: Spec, name: str | None = None, **settings: Any) -> Loss:
     """The usual loss, squared for numbers and cross-entropy for classes and tokens, or that of `name`."""
-    if spec.task == "language":
+    if isinstance(spec, LanguageSpec):
         return make_loss("cross-entropy", classes=spec.width)
     if isinstance(spec, PairSpec):
         checked = make_loss("cross-entropy", classes=2, **settings)
@@ -269,12 +274,14 @@ def build(
     rung: str,
     task: str,
     settings: Mapping[str, Any],
-    inputs: int,
+    inputs: Any,
     loss: Loss,
     seed: int,
     kind: str = "table",
 ) -> nn.Module:
     """A fresh model of a rung for C `inputs`, its weights drawn from `seed` and from nothing else.
+
+    Of pictures, `inputs` is (C, H, W), and the weights lie as convolutions like them, channels last.
 
     Raises SadariError when the rung is not on the task's ladder or a setting does not fit it.
     """
@@ -282,10 +289,11 @@ def build(
     config = model_class.Config(**settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model_class(config, inputs, loss.outputs)
+        model = model_class(config, inputs, loss.outputs)
+    return model.to(memory_format=torch.channels_last) if kind == "images" else model
 
 
-def macs_of(model_class: Any, config: Any, inputs: int, outputs: int, length: int = 1) -> int:
+def macs_of(model_class: Any, config: Any, inputs: Any, outputs: int, length: int = 1) -> int:
     """Multiply-adds for one example; of a text, one of `length` tokens (of a language, one token)."""
     if "length" in inspect.signature(model_class.macs).parameters:
         return model_class.macs(config, inputs, outputs, length)

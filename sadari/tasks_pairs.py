@@ -86,6 +86,10 @@ class TranslateTask:
         self.loss = loss
         self.force("always", 1.0)
 
+    def configure(self, config: Any) -> None:
+        """Take what a `TrainConfig` says of forcing."""
+        self.force(config.forcing, config.forcing_end)
+
     def force(self, course: str, end: float) -> None:
         """Let the share of true words fall by a course of `COURSES` to `end`.
 

@@ -51,6 +51,13 @@ class TrainConfig:
     more and more of the model's own (scheduled sampling), which takes longer."""
     forcing_end: float = 0.5
     """Share of true words that are still read at the last step, where forcing is not always."""
+    augment: str = "auto"
+    """How pictures are changed at random before each step: none, or names with commas of crop, flip, colour,
+    randaugment, erase; auto = crop."""
+    mixup: float = 0.0
+    """Pictures blended with one another, their classes too: alpha of the share's Beta law; 0 = none."""
+    cutmix: float = 0.0
+    """Pictures with a piece of another set in: alpha of the share's Beta law; 0 = none."""
     epochs: int = 0
     """Passes over the training rows; 0 = as many as the budget allows, or by the size of the data."""
     budget_seconds: float = 0.0
@@ -113,6 +120,8 @@ RANGES = {
     (
         "batch_size",
         "learning_rate",
+        "mixup",
+        "cutmix",
         "span",
         "epochs",
         "budget_seconds",
@@ -159,8 +168,8 @@ def train(
     """
     was_training = model.training
     saved = checkpoint.load(folder) if folder else None
-    if hasattr(task, "force"):
-        task.force(config.forcing, config.forcing_end)
+    if hasattr(task, "configure"):
+        task.configure(config)
     large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
     with borrowed(next(model.parameters()).device) as signals, kept_memory() if large else nullcontext():
         if saved:

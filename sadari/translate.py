@@ -332,7 +332,7 @@ def replace_unknown(
 
 def spans(tokenizer: Tokenizer, text: str) -> list[Span]:
     """From where to where in the clean text each of its tokens stands."""
-    return tokenizer._library.encode(clean_text(text), add_special_tokens=False).offsets
+    return tokenizer.spans(clean_text(text))
 
 
 def pieces_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:

@@ -134,7 +134,7 @@ def _try(study: Any, plan: Plan, count: int) -> None:
     solver = networks[0]
     if can_solve(solver, plan.loss):
         arrays = tensors(plan.prepared.train)
-        solve(solver, arrays, plan.loss)
+        solve(solver, arrays, plan.loss, plan.prepared.spec)
         loss = plan.task.evaluate(networks[0], tensors(plan.prepared.validation)).item()
         _tell(study, first, loss)
         return

@@ -10,14 +10,8 @@ import numpy as np
 from sadari.charts.brush import PERCENT, Brush, axis_x, axis_y, legend
 from sadari.charts.theme import CLASSES, colour, table
 
-ALIKE = {"lookup": "prior", "lstm-attention": "attention"}  # rungs with the colour of another ladder's
 NORMAL = 1.96  # standard errors to both sides of a mean: a 95 % interval
 SOLID, DASH = [1, 0], [6, 5]
-
-
-def tone_of(rung: str) -> str:
-    """The colour of a rung of translate."""
-    return colour(ALIKE.get(rung, rung))
 
 
 def _tones(brush: Brush) -> list[str]:
@@ -25,7 +19,7 @@ def _tones(brush: Brush) -> list[str]:
     rungs = brush.view.facts["of"]
     if len(set(rungs)) < len(rungs):
         return [CLASSES[k % len(CLASSES)] for k in range(len(rungs))]
-    return [tone_of(rung) for rung in rungs]
+    return [colour(rung) for rung in rungs]
 
 
 def bottleneck(brush: Brush) -> alt.TopLevelMixin:

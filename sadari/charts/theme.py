@@ -28,6 +28,19 @@ RUNGS = {
     "lstm": "#149a62",
     "attention": "#a3328a",
     "transformer": "#0070c0",
+    "lookup": "#858b96",
+    "lstm-attention": "#a3328a",
+    "one-hot": "#7a4a2b",
+    "embedding": "#0e8a9a",
+    "convolution": "#a3328a",
+    "nearest": "#7a4a2b",
+    "alexnet": "#c2410c",
+    "vgg": "#0e8a9a",
+    "resnet": "#149a62",
+    "vit": "#6d4fc4",
+    "probe": "#b8338f",
+    "fine-tune": "#8c1d5b",
+    "distilled": "#4d7c0f",
 }
 OUTSIDE = "#1f2937"  # the judge from outside the ladder
 # Classes: the same family of colours in another order, so that a class is not taken for a rung

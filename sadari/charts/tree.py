@@ -8,7 +8,6 @@ import altair as alt
 import numpy as np
 
 from sadari.charts.brush import Brush, axis_y
-from sadari.charts.lengths import tone_of
 from sadari.charts.theme import (
     BODY,
     DOWN,
@@ -18,6 +17,7 @@ from sadari.charts.theme import (
     SMALL,
     SOFT,
     UP,
+    colour,
     mixed,
     shorten,
     table,
@@ -156,7 +156,7 @@ def _panels(brush: Brush) -> list[Any]:
     names = [str(width) for width in brush["width"][order].tolist()]
     metric = brush.view.facts["metric"]
     width = (brush.width - (150 if brush.wide else 84)) / (2 if brush.wide else 1)
-    tone = tone_of(brush.view.facts["rung"])
+    tone = colour(brush.view.facts["rung"])
     panels = []
     for array in (metric, "mean_score"):
         values = brush[array][order]

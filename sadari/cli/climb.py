@@ -16,6 +16,8 @@ from sadari.cli.options import (
     BudgetOption,
     DataArgument,
     DropOption,
+    FitOption,
+    ImageOption,
     KindOption,
     LangOption,
     LengthOption,
@@ -25,6 +27,7 @@ from sadari.cli.options import (
     QuietOption,
     SeedOption,
     SeparateOption,
+    SizeOption,
     TargetOption,
     TaskOption,
     TextOption,
@@ -84,6 +87,9 @@ def climb(
     vocabulary: VocabularyOption = None,
     length: LengthOption = None,
     separate: SeparateOption = False,
+    image: ImageOption = None,
+    size: SizeOption = None,
+    fit: FitOption = None,
     rungs: Annotated[
         tuple[str, ...] | None,
         Parameter(
@@ -136,7 +142,16 @@ def climb(
         raise SadariError("--rungs names no rung; give names with commas between, or leave it out")
     from sadari.data.prepare import prepare
 
-    reading = reading_of(text, tokenizer, vocabulary, length, separate)
+    reading = reading_of(
+        text=text,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        length=length,
+        separate=separate,
+        image=image,
+        size=size,
+        fit=fit,
+    )
     prepared = prepare(
         data,
         target=target,

@@ -17,6 +17,8 @@ from sadari.cli.options import (
     BudgetOption,
     DataArgument,
     DropOption,
+    FitOption,
+    ImageOption,
     KindOption,
     LangOption,
     LengthOption,
@@ -27,6 +29,7 @@ from sadari.cli.options import (
     QuietOption,
     SeedOption,
     SeparateOption,
+    SizeOption,
     TargetOption,
     TaskOption,
     TextOption,
@@ -70,6 +73,9 @@ def fit_rung(
     vocabulary: VocabularyOption = None,
     length: LengthOption = None,
     separate: SeparateOption = False,
+    image: ImageOption = None,
+    size: SizeOption = None,
+    fit: FitOption = None,
     loss: LossOption = None,
     smoothing: Annotated[
         float | None, Parameter(help="Label smoothing of the class losses, from 0 to 1.", group=LOOP)
@@ -105,7 +111,16 @@ def fit_rung(
 
     from sadari.data.prepare import prepare  # polars, but not yet torch: what was understood is said first
 
-    reading = reading_of(text, tokenizer, vocabulary, length, separate)
+    reading = reading_of(
+        text=text,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        length=length,
+        separate=separate,
+        image=image,
+        size=size,
+        fit=fit,
+    )
     prepared = prepare(
         data,
         target=target,

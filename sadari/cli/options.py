@@ -49,7 +49,8 @@ def switch(*names: str, help: str, group: Group = REST) -> Parameter:
 DataArgument = Annotated[
     str,
     Parameter(
-        help="A table (.csv .tsv .parquet), texts (.jsonl .txt, a folder), or a bundled set: `sadari data`."
+        help="A table (.csv .tsv .parquet), texts (.jsonl .txt, a folder), pictures (a folder a class, "
+        "or a table of paths), or a bundled set: `sadari data`."
     ),
 ]
 RunArgument = Annotated[Path, Parameter(help="The run's folder, whose path `sadari fit` printed.")]
@@ -65,10 +66,10 @@ TaskOption = Annotated[
     Parameter(help="What to ask of the data; else what its values suggest, said aloud.", group=DATA),
 ]
 KindOption = Annotated[
-    Literal["table", "series", "text", "pairs"] | None,
+    Literal["table", "series", "text", "pairs", "images"] | None,
     Parameter(
-        help="How to read it: series takes a table's columns in their order, pairs two columns of text; else "
-        "as it looks.",
+        help="How to read it: series takes a table's columns in their order, pairs two columns of text, "
+        "images a column of paths; else as it looks.",
         group=DATA,
     ),
 ]
@@ -94,23 +95,24 @@ LengthOption = Annotated[
     int | None,
     Parameter(help="Most tokens that are read of a text; else up to 256.", group=DATA, converter=natural),
 ]
+ImageOption = Annotated[
+    str | None,
+    Parameter(help="The column of the pictures' paths; else the one that holds paths.", group=DATA),
+]
+SizeOption = Annotated[
+    int | None,
+    Parameter(help="Pixels of a picture's side; else its own up to 64.", group=DATA, converter=natural),
+]
+FitOption = Annotated[
+    Literal["crop", "pad", "squash"] | None,
+    Parameter(
+        help="How a picture becomes a square: crop (its middle; the default), pad, or squash.", group=DATA
+    ),
+]
 
 
-def reading_of(
-    text: str | None,
-    tokenizer: str | None,
-    vocabulary: int | None,
-    length: int | None,
-    separate: bool = False,
-) -> dict[str, str | int]:
-    """What was said of how texts are read, by the names of `prepare`."""
-    said = {
-        "text": text,
-        "tokenizer": tokenizer,
-        "vocabulary": vocabulary,
-        "length": length,
-        "separate": separate,
-    }
+def reading_of(**said: str | int | None) -> dict[str, str | int]:
+    """What was said of how texts or pictures are read, by the names of `prepare`."""
     return {name: value for name, value in said.items() if value}
 
 

@@ -21,6 +21,12 @@ TEXTS = {
         "text `{text}`, label `{target}` with {classes} classes",
         "글 `{text}`, 라벨 `{target}`의 범주 {classes}가지",
     ),
+    "images": (
+        "{name}: {rows:,} pictures, read as {size} x {size} in {colours}; label `{target}` with {classes} classes",
+        "{name}: 그림 {rows:,}장을 {size} x {size} {colours}(으)로 읽음; 라벨 `{target}`의 범주 {classes}가지",
+    ),
+    "grey": ("grey", "흑백"),
+    "colour": ("colour", "컬러"),
     "pairs": ("{name}: {rows:,} pairs; ", "{name}: {rows:,}쌍; "),
     "translate": (
         "task translate: from `{text}` to `{target}`",
@@ -85,6 +91,10 @@ def prepared(prepared: Prepared, *, target: str | None, task: str | None, lang: 
         aside(_texts(prepared, lang))
         notes(prepared.notes, lang)
         return
+    if prepared.kind == "images":
+        aside(_images(prepared, lang))
+        notes(prepared.notes, lang)
+        return
     table, spec = prepared.table, prepared.spec
     columns = len(table.schema) - 1
     asked = task is not None or (table.task is not None and table.target == spec.target)
@@ -122,6 +132,16 @@ def _texts(prepared: Prepared, lang: Lang) -> str:
         line = pick(TEXTS, "texts", lang, name=table.name, rows=table.rows)
         line += pick(TEXTS, "label", lang, text=spec.text, target=spec.target, classes=len(spec.classes))
     return line + pick(TEXTS, "cut", lang, tokenizer=spec.tokenizer.kind, vocabulary=spec.width)
+
+
+def _images(prepared: Prepared, lang: Lang) -> str:
+    """How pictures were understood."""
+    spec: Any = prepared.spec
+    about = {"name": prepared.table.name, "rows": prepared.table.rows, "size": spec.size}
+    colours = pick(TEXTS, "grey" if spec.channels == 1 else "colour", lang)
+    return pick(
+        TEXTS, "images", lang, **about, colours=colours, target=spec.target, classes=len(spec.classes)
+    )
 
 
 def aside(text: str) -> None:

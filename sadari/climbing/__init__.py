@@ -28,7 +28,7 @@ from sadari.climbing.folder import CLIMB, SETTINGS, command, only_one, open_fold
 from sadari.climbing.scores import Scores, describe, notes_on, samples
 from sadari.data.prepare import Prepared, prepare
 from sadari.errors import SadariError
-from sadari.fitting import VERSIONS, plain_reading, suits
+from sadari.fitting import READ, VERSIONS, plain_reading, suits
 from sadari.ladder import Ladder, find_rung, ladder_for
 from sadari.lang import Lang, default_lang, in_unit, unit_of
 from sadari.metrics import find_metric
@@ -181,7 +181,7 @@ def climb(
     }
     if prepared.kind != "table":
         settings["kind"] = prepared.kind
-    if prepared.kind in ("text", "pairs"):
+    if prepared.kind in READ:
         settings["reading"] = plain_reading(reading)
     folder = open_folder(settings, table.name, out)
     threads = max(torch.get_num_threads() // jobs, 1)

@@ -240,7 +240,7 @@ def describe(prepared: Prepared, metric: Metric, worth: float | None) -> dict[st
             "licence": table.licence,
             "rows": table.rows,
             "columns": len(prepared.spec.columns),
-            "features": prepared.spec.width,
+            "features": int(np.prod(prepared.spec.width)),
             "target": prepared.spec.target,
             **_of_texts(prepared),
             "classes": list(prepared.spec.classes) if prepared.spec.classes else None,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sadari.data import builtin_pairs, builtin_text, fetch, toy, toy_pairs, toy_text
+from sadari.data import builtin_images, builtin_pairs, builtin_text, fetch, toy, toy_pairs, toy_text
 from sadari.errors import SadariError
 from sadari.lang import Lang
 
@@ -165,7 +165,7 @@ def _diamonds(cache: Path | None) -> pl.DataFrame:
     )  # no row number
 
 
-_BUNDLED = (_diabetes, _linnerud, _breast_cancer, _wine, _iris, _digits)
+_BUNDLED = (_diabetes, _linnerud, _breast_cancer, _wine, _iris, _digits, builtin_images.digits_images)
 _BSD, _OURS = "BSD-3-Clause", "Apache-2.0"
 
 # fmt: off
@@ -393,9 +393,22 @@ BUILTIN: dict[str, Builtin] = {
              "영어와 한국어로 된 업무 문구, 일부는 기계 번역: 정제 연습용"),
         ),
         Builtin(
-            "mnist", "images", "classify", 10000, 0, None, "MIT",
+            "mnist", "images", "classify", 10000, 0, "digit", "MIT",
             ("Handwritten digits, 28 x 28",
              "손으로 쓴 숫자, 28 x 28"),
+            read=builtin_images.mnist,
+        ),
+        Builtin(
+            "digits-images", "images", "classify", 1797, 0, "digit", _BSD,
+            ("Handwritten digits as the pictures they are, 8 x 8",
+             "손으로 쓴 숫자를 그림 그대로, 8 x 8"),
+            read=builtin_images.digits_images,
+        ),
+        Builtin(
+            "emoji", "images", "classify", 8668, 0, "category", "CC-BY-4.0, CC-BY-SA-4.0, Apache-2.0, MIT",
+            ("1,914 emoji drawn by five artists, by category; an emoji stays in one part",
+             "다섯 작가가 그린 이모지 1,914개와 그 분류; 한 이모지는 한쪽에만 속함"),
+            source="emoji-artists", read=builtin_images.emoji,
         ),
         Builtin(
             "openmoji", "image-text", "match", 3944, 0, None, "CC-BY-SA-4.0 pictures, BSD-3-Clause names",

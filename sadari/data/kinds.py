@@ -1,4 +1,4 @@
-"""What kind of data a source is, told by what it holds: a table, labelled texts, a corpus, or pairs."""
+"""What kind of data a source is, told by what it holds: a table, texts, a corpus, pairs, or pictures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 import polars as pl
 
 from sadari.data import text_files
+from sadari.data.images import has_images, image_column
 from sadari.data.pairs import aligned_files, pair_columns
 from sadari.data.table import Table, open_table
 from sadari.data.text import text_column
 from sadari.errors import SadariError
 
-KINDS = ("table", "series", "text", "pairs")
+KINDS = ("table", "series", "text", "pairs", "images")
+OF_IMAGES = ("image", "size", "fit", "channels")
+"""What can be said of how pictures are read."""
 _PLAIN = text_files.SUFFIXES
 _LINES = (".jsonl", ".ndjson")
 
@@ -32,7 +35,8 @@ def recognise(
 
     `kind` and `task` win, then a built-in's own. A folder, plain text and lines of JSON are texts; so is a
     table that has, beside its target, nothing but free text. Texts without labels ask for a language. Two
-    columns of free text and no target, and two files of aligned lines, are pairs.
+    columns of free text and no target, and two files of aligned lines, are pairs. A folder of pictures, and a
+    table or lines of JSON with a column of them, are pictures, unless a number is asked for.
     Raises SadariError for a kind that is none.
     """
     if kind is not None and kind not in KINDS:
@@ -43,11 +47,17 @@ def recognise(
         return source, "pairs", task or "translate"
     if task == "language":
         return source, "text", task
+    if kind == "images" or (kind is None and any(name in OF_IMAGES for name in reading or {})):
+        return source, "images", task or "classify"
     entry = _builtin(source)
+    if entry is not None and entry.kind == "images" and kind is None:
+        return source, "images", task or entry.task
     if entry is not None:
         asked = "text" if entry.kind == "text" or (reading or {}).get("text") else "table"
         own = kind or ("pairs" if entry.kind == "pairs" else asked)
         return source, own, task or (None if own == "table" else entry.task)
+    if isinstance(source, str | Path) and kind is None and _of_images(source):
+        return source, "images", task or "classify"
     if isinstance(source, str | Path) and (found := _of_path(source)) is not None:
         return source, "pairs" if found == "translate" and kind is None else "text", task or found
     if kind == "text" or (reading and (task or target)):
@@ -59,10 +69,20 @@ def recognise(
             return table, "pairs", "translate"
         if reading:
             return source, "text", task or "classify"
+        if task != "regress" and image_column(table, target or table.target) is not None:
+            return table, "images", "classify"
         if task != "regress" and text_column(table, target or table.target) is not None:
             return table, "text", "classify"
         return table, "table", task
     return source, "table", task
+
+
+def _of_images(source: str | Path) -> bool:
+    """Whether a path is a folder or lines of JSON with pictures."""
+    try:
+        return bool(str(source)) and has_images(Path(source).expanduser())
+    except (OSError, RuntimeError, ValueError, SadariError):  # whoever opens it says what is wrong
+        return False
 
 
 def _of_path(source: str | Path) -> str | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from sadari.data.kinds import recognise
+from sadari.data.kinds import OF_IMAGES, recognise
 from sadari.data.learn import Learner
 from sadari.data.mapped import map_array
 from sadari.data.spec import TableSpec, target_values
@@ -87,7 +87,7 @@ class Prepared:
     notes: tuple[Note, ...]
     """What the reader should know of the table, the task and the spec."""
     kind: str = "table"
-    """table, text, pairs or series: what a row is."""
+    """table, series, text, pairs or images: what a row is."""
 
     def recoded(self, tokenizer: Tokenizer, length: int = 0) -> Prepared:
         """The same texts or pairs in the same split, in another tokenizer; `length` 0 chooses anew."""
@@ -111,8 +111,9 @@ def prepare(
 ) -> Prepared:
     """Open `source`, split it 60/20/20, learn the spec on the training part and encode all three.
 
-    `kind` (table, series, text, pairs) is told by what the source holds; `reading` says how texts are read:
-    the settings of `prepare_text`, `prepare_language` and `prepare_pairs` by name.
+    `kind` (table, series, text, pairs, images) is told by what the source holds; `reading` says how texts or
+    pictures are read: the settings of `prepare_text`, `prepare_language`, `prepare_pairs` and
+    `prepare_images` by name.
 
     The target is `target`, a built-in's own, or the last column; the task is `task`, a built-in's own, or
     what `detect_task` finds. A table that takes more than `memory` bytes is read twice in batches, and its
@@ -122,10 +123,15 @@ def prepare(
     source, kind, task = recognise(
         source, kind=kind, task=task, target=target, reading=reading, memory=memory
     )
-    if kind in ("text", "pairs"):
+    if kind != "images" and (odd := [name for name in OF_IMAGES if (reading or {}).get(name)]):
+        raise SadariError(f"--{odd[0]} is for pictures, and --kind {kind} reads none; leave one of them out")
+    if kind in ("text", "pairs", "images"):
         if drop or log_target:
             flag = f"--drop {drop[0]}" if drop else "--log-target"
-            raise SadariError(f"{flag} is for tables, and {source} is read as {kind}; leave it out")
+            name = source.name if isinstance(source, Table) else source
+            raise SadariError(f"{flag} is for tables, and {name} is read as {kind}; leave it out")
+        if kind == "images":
+            return _prepare_images(source, target, task, seed, dict(reading or {}), memory, cache)
         if kind == "pairs":
             return _prepare_pairs(source, target, task, seed, dict(reading or {}), memory, cache)
         return _prepare_text(source, target, task, seed, dict(reading or {}), memory, cache)
@@ -168,6 +174,25 @@ def _prepare_pairs(
     if task != "translate":
         raise SadariError(f"{task!r} is not a task of pairs; choose translate")
     return prepare_pairs(source, target=target, seed=seed, memory=memory, cache=cache, **reading)
+
+
+def _prepare_images(
+    source: Any,
+    target: str | None,
+    task: str | None,
+    seed: int,
+    reading: dict[str, Any],
+    memory: int,
+    cache: Path | None,
+) -> Prepared:
+    from sadari.data.prepare_images import prepare_images  # it stands on this file
+
+    if task not in (None, "classify"):
+        raise SadariError(f"{task!r} is not a task of pictures; choose classify")
+    if others := [name for name, value in reading.items() if value and name not in OF_IMAGES]:
+        raise SadariError(f"--{others[0]} is for texts, and {source} is read as pictures; leave it out")
+    chosen = {name: value for name, value in reading.items() if name in OF_IMAGES and value}
+    return prepare_images(source, target=target, seed=seed, memory=memory, cache=cache, **chosen)
 
 
 def _prepare_table(

@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from sadari.data import learn
+from sadari.data.classes import check_labels, class_notes, in_order, known_classes
 from sadari.data.mapped import stack
 from sadari.data.prepare import Arrays, Prepared
 from sadari.data.spec import target_values
@@ -60,8 +60,6 @@ LENGTH = 256
 """Tokens that are kept of a text, at most, unless said otherwise."""
 _QUANTILE = 0.99  # of the training texts' lengths: one long text in a hundred need not lengthen all
 _LEARNT = 50_000_000  # bytes of training text that a tokenizer is learnt from
-_LEAST = 5
-_MOST_CLASSES = 20
 _UNKNOWN = 0.1
 _SAMPLE = 20_000  # training texts whose lengths are looked at
 _BLOCK = 1 << 12  # texts encoded at once
@@ -103,13 +101,13 @@ def prepare_text(
         lost = table.rows - len(kept)
         notes.append(Note.of(TEXTS, "no target", "warning", count=lost, rows=table.rows, target=target))
     known = frame[kept]
-    _check_labels(table.name, target, labels.drop_nulls())
+    check_labels(table.name, target, labels.drop_nulls(), "texts")
     codes = labels.drop_nulls().rank("dense").to_numpy().astype(np.int64) - 1
     groups, repeated = _groups(known, text)
     if repeated:
         notes.append(Note.of(TEXTS, "repeated", count=repeated, rows=len(kept)))
     split = split_rows(len(kept), seed, strata=codes, groups=groups)
-    split, moved = _known_classes(split, codes, groups)
+    split, moved = known_classes(split, codes, groups)
     if moved:
         notes.append(Note.of(TEXTS, "moved", "warning", count=moved))
     split = split.of(kept)
@@ -117,8 +115,8 @@ def prepare_text(
     size = int(training.str.len_bytes().sum())
     tokenizer = choose_tokenizer(tokenizer, vocabulary, "classify", lambda: training, size)
     counts = labels[split.train].value_counts(sort=True)
-    classes = tuple(sorted(counts[target], key=_in_order))
-    said = _class_notes(counts, len(split.train), labels.drop_nulls().value_counts())
+    classes = tuple(sorted(counts[target], key=in_order))
+    said = class_notes(TEXTS, counts, len(split.train), labels.drop_nulls().value_counts())
     spec = TextSpec(target, text, classes, tokenizer, length, tuple(said))
     spec, (train, validation, test) = _encode(spec, frame, split, memory, cache)
     said = [*notes, *spec.notes]
@@ -275,25 +273,6 @@ def _some(texts: Iterable[str], share: float) -> Iterator[str]:
             return
 
 
-def _check_labels(name: str, target: str, labels: pl.Series) -> None:
-    """Raise SadariError when the labels are too few, all the same, or all different."""
-    if len(labels) < _LEAST:
-        raise SadariError(
-            f"{name} has {len(labels)} texts with a label; {_LEAST} are the least, hundreds teach"
-        )
-    distinct = labels.n_unique()
-    if distinct == 1:
-        raise SadariError(
-            f"{name}: the target {target} is one class ({labels[0]!r} in all {len(labels):,} texts); choose "
-            f"another --target"
-        )
-    if distinct > max(_MOST_CLASSES, len(labels) / 2):
-        raise SadariError(
-            f"{name}: the target {target} has {distinct:,} classes in {len(labels):,} texts, too many to "
-            "learn; choose another --target"
-        )
-
-
 def _groups(frame: pl.DataFrame, text: str) -> tuple[np.ndarray, int]:
     """(N,) what stays together: rows of one group or of one text; and how many texts repeat another."""
     same = frame[text].rank("dense").to_numpy().astype(np.int64) - 1
@@ -304,48 +283,12 @@ def _groups(frame: pl.DataFrame, text: str) -> tuple[np.ndarray, int]:
     return (joined(same, named), repeated) if repeated else (named, 0)
 
 
-def _known_classes(split: Split, codes: np.ndarray, groups: np.ndarray) -> tuple[Split, int]:
-    """The split with every class in training: groups of a class that is not there move to it."""
-    part = np.empty(len(codes), np.int8)
-    for number, rows in enumerate((split.train, split.validation, split.test)):
-        part[rows] = number
-    moved = 0
-    for code in np.setdiff1d(codes, codes[split.train]):
-        mine = np.isin(groups, groups[(codes == code) & (part > 0)][:1])
-        moved += int((mine & (part > 0)).sum())
-        part[mine] = 0
-    return Split(*(np.flatnonzero(part == number) for number in range(3))), moved
-
-
-def _class_notes(training: pl.DataFrame, rows: int, every: pl.DataFrame) -> list[Note]:
-    """What is worth knowing of the classes."""
-    target, count = training.columns
-    notes = []
-    label, largest = training.row(0)
-    if largest / rows >= 0.75:
-        notes.append(Note.of(learn.TEXTS, "imbalance", "warning", label=label, share=largest / rows))
-    once = set(every.filter(pl.col(count) == 1)[target])
-    few = sorted((many, name) for name, many in training.iter_rows() if many < 5)[:5]
-    for many, name in few:
-        if name in once:
-            notes.append(Note.of(TEXTS, "once", "warning", label=name))
-        else:
-            notes.append(Note.of(learn.TEXTS, "few", "warning", label=name, count=many))
-    return notes
-
-
 def unknown_note(tokenizer: Tokenizer, tokens: np.ndarray) -> list[Note]:
     """A warning when a tokenizer knows too few of the validation part's tokens."""
     if tokenizer.unknown is None:
         return []
     share = float((tokens == tokenizer.unknown).sum() / max(1, (tokens >= 0).sum()))
     return [Note.of(TEXTS, "unknown", "warning", share=share)] if share > _UNKNOWN else []
-
-
-def _in_order(label: str) -> tuple[int, float, str]:
-    """Whole numbers by value, before text by letters."""
-    whole = label.removeprefix("-").isdecimal() and len(label) <= 15
-    return (0, float(label), label) if whole else (1, 0.0, label)
 
 
 def scratch(cache: Path | None = None) -> Path:

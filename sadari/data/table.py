@@ -24,6 +24,7 @@ _OTHER = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; save the sheet as CSV, or unpack the archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
     b"\x89PNG": "a picture; a table is CSV, TSV or Parquet",
+    b"\xff\xd8\xff": "a picture; a table is CSV, TSV or Parquet",
     b"%PDF": "a PDF; a table is CSV, TSV or Parquet",
     b"SQLi": "an SQLite database; export the table as CSV",
     b"\x28\xb5\x2f\xfd": "a Zstandard archive; unpack it first",

@@ -109,6 +109,10 @@ class Tokenizer:
             lengths.append(len(ids))
         return np.frombuffer(tokens, np.uintc).astype(kind), np.frombuffer(lengths, np.int64)
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """From where to where in a clean text each of its tokens stands."""
+        return self._library.encode(text, add_special_tokens=False).offsets
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the tokens, without start, end and padding. See `stream` for bytes that are no text."""
         return self.stream().all(ids)

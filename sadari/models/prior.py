@@ -29,13 +29,13 @@ class Prior(nn.Module):
     Config: ClassVar = PriorConfig
     TINY: ClassVar = PriorConfig()
 
-    def __init__(self, config: PriorConfig, inputs: int, outputs: int) -> None:
+    def __init__(self, config: PriorConfig, inputs: Any, outputs: int) -> None:
         super().__init__()
         self.config = config
         self.constant = nn.Parameter(torch.zeros(outputs))
 
     def forward(
-        self, features: Float[Tensor, "B C"], rec: Callable[[str, Tensor], Tensor] | None = None
+        self, features: Float[Tensor, "B ..."], rec: Callable[[str, Tensor], Tensor] | None = None
     ) -> Float[Tensor, "B O"]:
         answer = self.constant.expand(len(features), -1)  # (B, O)
         return answer if rec is None else rec("output", answer)
@@ -45,7 +45,7 @@ class Prior(nn.Module):
         return loss.name in CLASSES
 
     @torch.no_grad()
-    def solve(self, features: Float[Tensor, "N C"], targets: Int[Tensor, " N"], loss: Loss) -> dict[str, Any]:
+    def solve(self, features: Any, targets: Int[Tensor, " N"], loss: Loss) -> dict[str, Any]:
         """Set the logits of highest likelihood. Returns facts as every `solve`; no feature is read.
 
         A class without a row would ask for a log of zero: it stops at -30, a share of 1e-13.
@@ -59,11 +59,11 @@ class Prior(nn.Module):
         return {"iterations": 1, "rank": 0, "condition": 1.0, "converged": True, "notes": []}
 
     @staticmethod
-    def parameter_count(config: PriorConfig, inputs: int, outputs: int) -> int:
+    def parameter_count(config: PriorConfig, inputs: Any, outputs: int) -> int:
         """O: one logit a class, or one for two classes."""
         return outputs
 
     @staticmethod
-    def macs(config: PriorConfig, inputs: int, outputs: int) -> int:
+    def macs(config: PriorConfig, inputs: Any, outputs: int) -> int:
         """0: nothing is multiplied."""
         return 0
