@@ -26,7 +26,8 @@ from torch import Tensor
 from sadari.errors import SadariError
 from sadari.layers.tokens import is_real
 
-TOKENS = 4096  # of a batch, both sides and padding together, unless told
+TOKENS = 1024, 4096  # of a batch, both sides and padding together, unless told: the least, the most
+STEPS = 1000  # batches that an epoch of many pairs is parted into, between these sizes
 PADDING = 0.06  # share of a bucket's cells that is not worth halving it for
 CUTS = 16  # batches of a bucket above which it is cut in the middle, and not where that is best
 LOOK = 512  # tokens to look at that take as much memory as a token does by itself, about
@@ -59,8 +60,8 @@ class PairBatches:
     """Every pair once an epoch, in a new order each; pairs of like length share a batch.
 
     arrays   {"features": (N, S), "targets": (N, T+1)} tokens with PAD at the right
-    size     tokens a batch at most, those of both sides and their padding, START not counted; 0 = `TOKENS`. A
-             pair with more is a batch by itself
+    size     tokens a batch at most, those of both sides and their padding, START not counted; 0 = 1,024,
+             up to 4,096 for millions of tokens (`TOKENS`). A pair with more is a batch by itself
     rows     the pairs that may be seen, else all
     """
 
@@ -72,8 +73,8 @@ class PairBatches:
         self.rows = torch.arange(N, device="cpu") if rows is None else rows.cpu().to(torch.int64)
         if not len(self.rows):
             raise SadariError("no pairs to train on; give at least one")
-        self.size = size or TOKENS
         self.lengths = _lengths(self.arrays)[self.rows.numpy()]  # (N, 2)
+        self.size = size or int(np.clip(self.lengths.sum() // STEPS, *TOKENS))
         members = list(_halved(np.arange(len(self.rows)), self.lengths, self.size))
         self.buckets = [_bucket(self.lengths[some], self.size) for some in members]
         self.order = torch.from_numpy(np.concatenate(members))  # bucket after bucket

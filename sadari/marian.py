@@ -6,7 +6,9 @@ model.safetensors         the weights
 tokenizer.json            how text becomes its tokens and back; written where both sides share one
 
 A folder that `to_marian` wrote is opened by transformers' MarianMTModel and AutoTokenizer, and turned by
-CTranslate2's ct2-transformers-converter. Our tokens keep their numbers there, and
+CTranslate2's ct2-transformers-converter. A Translator with `norm_first` has the layout of Pegasus (Zhang 2019,
+1912.08777), which is Marian's but for where its norms stand; so has a folder that is read, if it says so. Our
+tokens keep their numbers there, and
 
     END                  is eos_token_id, the last token of a source, as here
     START                is Marian's pad, which begins a target there: a row of its own, number V behind our
@@ -44,6 +46,8 @@ LAYERS, SIZES = 1000, 10_000_000  # the largest that are believed
 PLACES = 1024  # rows of waves that transformers makes; a longer text is an error there
 NEVER = -10_000.0  # the logit of the row that is only there to begin with; a number of float16 too
 PAD_TOKEN = "<pad>"
+KINDS = {"marian": "MarianMTModel", "pegasus": "PegasusForConditionalGeneration"}
+LAST = {"encoder_norm": "encoder", "norm": "decoder"}  # our norm behind all layers, where norms stand first
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ def read_marian(
                 for kind in ("weight", "bias"):
                     found = [take(f"{theirs}.layers.{i}.{part}.{kind}") for part in parts]
                     state[f"{ours}.{i}.{name}.{kind}"] = found[0] if len(found) == 1 else _joined(found)
+    for ours, theirs in LAST.items() if config["norm_first"] else ():
+        for kind in ("weight", "bias"):
+            state[f"{ours}.{kind}"] = take(f"{theirs}.layer_norm.{kind}")
     outputs = len(state["embedding.weight"])
     inputs = outputs if config["share"] else len(state["source_embedding.weight"])
     pad = whole(settings, "pad_token_id", SIZES, 0)
@@ -105,8 +112,9 @@ def read_marian(
 
 def _config(settings: Mapping[str, Any]) -> dict[str, Any]:
     kind = settings.get("model_type", "marian")
-    if kind != "marian":
-        raise SadariError(f"model_type={kind!r} in config.json: only 'marian' is read here")
+    if kind not in KINDS:
+        raise SadariError(f"model_type={kind!r} in config.json: only {' and '.join(KINDS)} are read here")
+    first = kind == "pegasus"
     activation = settings.get("activation_function", "gelu")
     if activation not in ACTIVATIONS:
         raise SadariError(
@@ -116,9 +124,9 @@ def _config(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings,
         decoder_ffn_dim=settings.get("encoder_ffn_dim"),
         decoder_attention_heads=settings.get("encoder_attention_heads"),
-        normalize_before=False,
+        normalize_before=first,
         normalize_embedding=False,
-        add_final_layer_norm=False,
+        add_final_layer_norm=first,
         static_position_embeddings=True,
     )
     dropout = settings.get("dropout", 0.1)
@@ -131,6 +139,7 @@ def _config(settings: Mapping[str, Any]) -> dict[str, Any]:
         "heads": whole(settings, "encoder_attention_heads", SIZES),
         "inner": whole(settings, "encoder_ffn_dim", SIZES),
         "activation": ACTIVATIONS[activation],
+        "norm_first": first,
         "positions": "halves",
         "begin": "word",
         "scaled": bool(settings.get("scale_embedding", False)),
@@ -210,11 +219,16 @@ def to_marian(
     SadariError for a model that Marian's layout has no place for.
     """
     config, folder = model.config, Path(folder)
-    if config.norm_first or config.positions != "halves":
-        setting = "norm_first=True" if config.norm_first else f"positions={config.positions!r}"
+    if config.positions != "halves":
         raise SadariError(
-            f"{setting} has no place in Marian's layout; train with norm_first=False and positions='halves'"
+            f"positions={config.positions!r} has no place in Marian's layout; train with positions='halves'"
         )
+    if config.norm_first and not config.share:
+        raise SadariError(
+            "norms that stand first have a layout with one vocabulary for both sides only; fit without "
+            "--separate, or with norm_first=False"
+        )
+    kind = "pegasus" if config.norm_first else "marian"
     if spec is not None:
         start, end = spec.start, spec.end
     outputs, inputs = len(model.embedding.weight), len((model.source_embedding or model.embedding).weight)
@@ -225,8 +239,8 @@ def to_marian(
     size = max(inputs, outputs) + (not whole_already)
     pad = size - 1
     settings = {
-        "architectures": ["MarianMTModel"],
-        "model_type": "marian",
+        "architectures": [KINDS[kind]],
+        "model_type": kind,
         "vocab_size": size,
         "decoder_vocab_size": size,
         "d_model": config.width,
@@ -243,9 +257,9 @@ def to_marian(
         "max_position_embeddings": PLACES,
         "static_position_embeddings": True,
         "scale_embedding": config.scaled,
-        "normalize_before": False,
+        "normalize_before": config.norm_first,
         "normalize_embedding": False,
-        "add_final_layer_norm": False,
+        "add_final_layer_norm": config.norm_first,
         "share_encoder_decoder_embeddings": config.share,
         "tie_word_embeddings": config.tied,
         "is_encoder_decoder": True,
@@ -271,6 +285,8 @@ def to_marian(
 @torch.no_grad()
 def _tensors(model: Translator, size: int, start: int) -> dict[str, Tensor]:
     """The weights by Marian's names, the tables with `size` rows."""
+    from sadari.models.translator import waves
+
     config, state = model.config, model.state_dict()
     target = state["embedding.weight"]
     source = target if config.share else state["source_embedding.weight"]
@@ -299,6 +315,11 @@ def _tensors(model: Translator, size: int, start: int) -> dict[str, Tensor]:
                     pieces = state[f"{ours}.{i}.{name}.{kind}"].chunk(len(parts))
                     for part, piece in zip(parts, pieces, strict=True):
                         tensors[f"model.{theirs}.layers.{i}.{part}.{kind}"] = piece.clone()
+    for ours, theirs in LAST.items() if config.norm_first else ():
+        for kind in ("weight", "bias"):
+            tensors[f"model.{theirs}.layer_norm.{kind}"] = state[f"{ours}.{kind}"].clone()
+        # transformers reckons Marian's waves by itself, and says of Pegasus' that they are missing
+        tensors[f"model.{theirs}.embed_positions.weight"] = waves(PLACES, config.width).to(target.dtype)
     return {name: value.cpu().contiguous() for name, value in tensors.items()}
 
 

@@ -43,7 +43,7 @@ class TrainConfig:
     """Share of the steps in which the rate climbs from zero, so that the first gradients do no harm."""
     batch_size: int = 0
     """Rows looked at for one step, at most: fewer make rougher, cheaper steps; 0 = 32, more for many rows.
-    Of pairs of texts, tokens of both sides with their padding; 0 = 4096."""
+    Of pairs of texts, tokens of both sides with their padding; 0 = 1024, up to 4096 for millions."""
     span: int = 0
     """Tokens of a stretch of text through which the gradient goes back (language); 0 = by the rung."""
     forcing: Literal["always", "linear", "exponential", "inverse-sigmoid"] = "always"

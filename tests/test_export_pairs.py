@@ -38,9 +38,11 @@ def fitted(rung: str, digits: Path, out: Path, steps: int = 5, **reading: object
     return fit(rung, digits, kind="pairs", reading=reading, budget=f"{steps}steps", model=model, out=out)
 
 
-@pytest.fixture(scope="module")
-def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return fitted("transformer", digits, tmp_path_factory.mktemp("run") / "r", steps=150)
+@pytest.fixture(scope="module", params=[True, False], ids=["norms first", "norms last"])
+def run(request: pytest.FixtureRequest, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SMALL, "transformer", {**SMALL["transformer"], "norm_first": request.param})
+        return fitted("transformer", digits, tmp_path_factory.mktemp("run") / "r", steps=150)
 
 
 def written_by_us(run: Run) -> list[list[str]]:
@@ -54,7 +56,7 @@ def test_transformers_writes_the_same_with_it(run: Run, tmp_path: Path) -> None:
 
     transformers.logging.disable_progress_bar()
     folder = run.export("marian", tmp_path / "out" / "marian")
-    theirs = transformers.MarianMTModel.from_pretrained(folder)
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     read = tokenizer(TEXTS, return_tensors="pt", padding=True)
     found = theirs.generate(
@@ -136,11 +138,12 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "none").exists() and not list(tmp_path.glob(".none*"))
 
 
-def test_two_vocabularies_are_not_ctranslate2s(tmp_path: Path) -> None:
+def test_two_vocabularies_are_not_ctranslate2s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ctranslate2")
     frame = reverse(1500, longest=6, numbers=10)
     path = tmp_path / "letters.csv"
     frame.with_columns(frame.to_series(1).str.replace_all("1", "one")).write_csv(path)
+    monkeypatch.setitem(SMALL, "transformer", {**SMALL["transformer"], "norm_first": False})
     run = fitted("transformer", path, tmp_path / "run", separate=True)
     assert not run.spec.shared
     with pytest.raises(

@@ -21,6 +21,7 @@ from sadari.marian import read_marian, to_marian
 from sadari.models.translator import Translator, TranslatorConfig
 
 V, END = 30, 0
+TINY = replace(Translator.TINY, norm_first=False)
 SHAPES = [(share, tied) for share in (True, False) for tied in (True, False)]
 
 
@@ -66,7 +67,7 @@ def theirs(model: Any, source: Tensor, target: Tensor) -> Tensor:
 def opened(folder: Path) -> Any:
     import transformers
 
-    model, info = transformers.MarianMTModel.from_pretrained(folder, output_loading_info=True)
+    model, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     return model.eval()
 
@@ -146,15 +147,21 @@ def test_reads_a_folder_that_transformers_wrote(
 @pytest.mark.proof("transformer", "parity")
 @pytest.mark.parametrize("begin", ["zero", "word"])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize(("share", "tied"), SHAPES)
-def test_transformers_marian_gives_our_logits(
-    tmp_path: Path, share: bool, tied: bool, bias: bool, begin: str
+@pytest.mark.parametrize(
+    ("share", "tied", "first"), [*((*shape, False) for shape in SHAPES), (True, True, True)]
+)
+def test_transformers_gives_our_logits(
+    tmp_path: Path, share: bool, tied: bool, first: bool, bias: bool, begin: str
 ) -> None:
-    """Written and opened there, and read back here; of V and V + 4 tokens where the tables are two."""
+    """Written and opened there, and read back here; of V and V + 4 tokens where the tables are two.
+
+    With norms first it is Pegasus there, else Marian.
+    """
     outputs = V if share else V + 4
     config = TranslatorConfig(
-        layers=2, decoder_layers=1, width=16, heads=2, share=share, tied=tied, bias=bias, begin=begin
-    )
+        layers=2, decoder_layers=1, width=16, heads=2, share=share, tied=tied, bias=bias, begin=begin,
+        norm_first=first,
+    )  # fmt: skip
     torch.manual_seed(0)
     ours = Translator(config, V, outputs).eval()
     for parameter in ours.parameters():
@@ -175,7 +182,8 @@ def test_transformers_marian_gives_our_logits(
     assert torch.equal(table[-1], table[1] if begin == "word" else torch.zeros(16))
 
     back = Translator.from_marian(tmp_path / "a").eval()
-    assert back.config.share == share
+    assert back.config.share == share and back.config.norm_first == first
+    assert type(model).__name__ == ("PegasusForConditionalGeneration" if first else "MarianMTModel")
     target[:, 0] = outputs
     torch.testing.assert_close(back(source, target)[..., :outputs], answer, rtol=0, atol=1e-5)
 
@@ -195,7 +203,7 @@ def test_what_was_read_is_written_again_to_the_bit(tmp_path: Path, share: bool, 
 
 
 def test_settings_say_what_begins_ends_and_fills(tmp_path: Path) -> None:
-    ours = Translator(Translator.TINY, 20, 25)
+    ours = Translator(TINY, 20, 25)
     to_marian(ours, tmp_path, start=3, end=4)
     numbers = {"decoder_start_token_id": 25, "pad_token_id": 25, "eos_token_id": 4, "forced_eos_token_id": 4}
     for name in ("config.json", "generation_config.json"):
@@ -218,7 +226,7 @@ def test_the_tokenizer_cuts_as_ours_and_translates_as_ours(tmp_path: Path, kind:
     texts = [" ".join(generator.choices(words, k=generator.randint(1, 6))) for _ in range(200)]
     tokenizer = train_tokenizer(texts, kind, 300)
     torch.manual_seed(0)
-    config = TranslatorConfig(layers=1, width=16, heads=2, share=True)
+    config = TranslatorConfig(layers=1, width=16, heads=2, share=True, norm_first=False)
     ours = Translator(config, tokenizer.size, tokenizer.size).eval()
     nn.init.normal_(ours.embedding.weight, std=1.0)
     files = to_marian(ours, tmp_path, spec_of(tokenizer))
@@ -257,7 +265,7 @@ def test_no_tokenizer_is_written_where_it_has_no_place(tmp_path: Path) -> None:
     padded = Tokenizer.from_json(library.to_str())
     for number, spec in enumerate((spec_of(tokenizer), spec_of(tokenizer, shared=False), spec_of(padded))):
         size = spec.tokenizer.size
-        files = to_marian(Translator(Translator.TINY, size, size), tmp_path / str(number), spec)
+        files = to_marian(Translator(TINY, size, size), tmp_path / str(number), spec)
         assert ("tokenizer.json" in files) == (number == 0)
 
 
@@ -267,7 +275,7 @@ def test_no_tokenizer_is_written_where_it_has_no_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model_type": "bart"}, "model_type='bart' in config.json: only 'marian' is read here"),
+        ({"model_type": "bart"}, "model_type='bart' in config.json: only marian and pegasus are read here"),
         ({"activation_function": "tanh"}, "activation_function='tanh' in config.json: only relu, swish,"),
         ({"decoder_ffn_dim": 7}, "decoder_ffn_dim=7 in config.json: only 24 is done here"),
         ({"decoder_attention_heads": 1}, "decoder_attention_heads=1 in config.json: only 2 is done here"),
@@ -357,10 +365,13 @@ def test_a_folder_that_is_not_whole_is_told(tmp_path: Path) -> None:
 
 def test_models_without_a_place_in_the_layout_are_told(tmp_path: Path) -> None:
     for changes, message in (
-        ({"norm_first": True}, "norm_first=True has no place in Marian's layout; train with"),
+        (
+            {"norm_first": True},
+            "norms that stand first have a layout with one vocabulary for both sides only",
+        ),
         ({"positions": "interleaved"}, "positions='interleaved' has no place in Marian's layout"),
     ):
-        model = Translator(replace(Translator.TINY, **changes), 9, 9)
+        model = Translator(replace(TINY, **changes), 9, 9)
         with pytest.raises(SadariError, match=message):
             to_marian(model, tmp_path / "a")
     for numbers, message in (
@@ -368,5 +379,5 @@ def test_models_without_a_place_in_the_layout_are_told(tmp_path: Path) -> None:
         ({"end": -1}, "end -1: "),
     ):
         with pytest.raises(SadariError, match=message):
-            to_marian(Translator(Translator.TINY, 9, 9), tmp_path / "a", **numbers)
+            to_marian(Translator(TINY, 9, 9), tmp_path / "a", **numbers)
     assert not (tmp_path / "a").exists()

@@ -22,8 +22,8 @@ TEXTS = {
         "글 `{text}`, 라벨 `{target}`의 범주 {classes}가지",
     ),
     "images": (
-        "{name}: {rows:,} pictures, read as {size} x {size} in {colours}; label `{target}` with {classes} classes",
-        "{name}: 그림 {rows:,}장을 {size} x {size} {colours}(으)로 읽음; 라벨 `{target}`의 범주 {classes}가지",
+        "{name}: {rows:,} pictures, {size} x {size} in {colours}; label `{target}` with {classes} classes",
+        "{name}: 그림 {rows:,}장, {size} x {size} {colours}; 라벨 `{target}`의 범주 {classes}가지",
     ),
     "grey": ("grey", "흑백"),
     "colour": ("colour", "컬러"),

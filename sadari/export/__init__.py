@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 
 from sadari.data.spec import TableSpec
+from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
 from sadari.errors import SadariError
@@ -29,11 +30,13 @@ def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
     """Write the run as `to` and return the file or folder; `path` is either, by default the run's own folder.
 
     onnx         raw columns in, predictions out, preprocessing included; of texts, tokens in, and the
-                 tokenizer is in the file's metadata; its doc string says how to use it
+                 tokenizer is in the file's metadata; of pictures, squares of pixels in, and beside it
+                 MODEL_preprocess.py makes them of files; its doc string says how to use it
     safetensors  the weights under the model's own names, with config, spec and tokenizer as JSON in the
                  file's metadata
     arpa         the table of n-grams that speech and translation programs read
-    marian       of a Transformer of pairs, a folder that `transformers.MarianMTModel` opens
+    marian       of a Transformer of pairs, a folder that transformers opens, as MarianMTModel
+                 or, where norms stand first, as PegasusForConditionalGeneration
     ctranslate2  the same as a folder for that engine, which the package ctranslate2 writes
     Raises SadariError for an unknown format, a missing package, or a file that cannot be written.
     """
@@ -48,6 +51,10 @@ def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
         path = path / FORMATS[to]
     writers = {"onnx": lambda run: onnx_model(run).SerializeToString(), "arpa": arpa}
     write_atomic(path, writers.get(to, _safetensors)(run))
+    if to == "onnx" and isinstance(run.spec, ImageSpec):
+        from sadari.export.pictures import preprocess
+
+        write_atomic(path.with_name(f"{path.stem}_preprocess.py"), preprocess(run.spec))
     return path
 
 
@@ -71,12 +78,15 @@ def onnx_model(run: Run) -> onnx.ModelProto:
         raise SadariError(
             "the export needs the package onnx; install it with: pip install 'sadari[onnx]'"
         ) from error
-    from sadari.export import network, preprocess, text
+    from sadari.export import network, pictures, preprocess, text
     from sadari.export.graph import Graph
 
     graph, spec = Graph(), run.spec
+    shape = spec.width if isinstance(spec, ImageSpec) else None
     if isinstance(spec, TableSpec):
         features = preprocess.encode(graph, spec)
+    elif isinstance(spec, ImageSpec):
+        features = pictures.pixels(graph, spec)
     else:
         features = graph.input("tokens", "int64", ["N", "T"])
     if isinstance(spec, LanguageSpec):
@@ -84,7 +94,7 @@ def onnx_model(run: Run) -> onnx.ModelProto:
         name = graph.output("logits", logits, "float", ["N", "T", spec.width])
         outputs = {name: f"float [N, T, {spec.width}], the logits of the token after each"}
     else:
-        output = network.convert(graph, run.model, run.loss, features)
+        output = network.convert(graph, run.model, run.loss, features, shape)
         outputs = preprocess.decode(graph, spec, output)
     model = graph.model(f"sadari {run.rung}", explain(run, outputs))
     facts = {
@@ -95,6 +105,7 @@ def onnx_model(run: Run) -> onnx.ModelProto:
         "data": {key: run.config["data"][key] for key in ("name", "fingerprint", "rows")},
         "versions": run.config["versions"],
         **_tokenizer(run),
+        **_reading(run),
     }
     onnx.helper.set_model_props(model, {key: _text(value) for key, value in facts.items()})
     onnx.checker.check_model(model, full_check=True)
@@ -109,7 +120,7 @@ def explain(run: Run, outputs: dict[str, str]) -> str:
         f"Predicts {what} with a Sadari run: rung {run.rung}, task {run.config['task']}, trained on "
         f"{run.config['data']['name']}.",
         "",
-        *(_table_inputs(spec) if isinstance(spec, TableSpec) else _text_inputs(run)),
+        *_inputs(run),
         "",
         "Outputs:",
         *(f"- {name}: {words}" for name, words in outputs.items()),
@@ -117,6 +128,36 @@ def explain(run: Run, outputs: dict[str, str]) -> str:
     if spec.classes:
         lines += ["", f"Classes, in the order of the probabilities: {', '.join(spec.classes)}"]
     return "\n".join(lines)
+
+
+def _inputs(run: Run) -> list[str]:
+    if isinstance(run.spec, ImageSpec):
+        return _picture_inputs(run.spec)
+    return _table_inputs(run.spec) if isinstance(run.spec, TableSpec) else _text_inputs(run)
+
+
+def _picture_inputs(spec: ImageSpec) -> list[str]:
+    """How picture files become the input: the code for it is in the file too."""
+    how = {
+        "crop": "the shorter side becomes that long, and the middle of the longer one is kept",
+        "pad": "the longer side becomes that long, and white is put around the shorter one",
+        "squash": "both sides become that long",
+    }
+    colours = "grey" if spec.channels == 1 else "red, green and blue"
+    shape = f"[N, {spec.size}, {spec.size}, {spec.channels}]"
+    return [
+        f"Input: pictures, uint8 {shape}, {colours} from 0 to 255.",
+        "They are scaled by mean and deviation in the graph. Resizing is not: no runtime shrinks a photo, pixel",
+        "for pixel, as those of the training were. Turn it upright and put it on white, then make it",
+        f"{spec.size} pixels a side with Pillow's bicubic filter; {spec.fit}: {how[spec.fit]}.",
+        "The code for it, which needs Pillow and NumPy, stands beside this file, and in its metadata under",
+        "`preprocess`:",
+        "",
+        "    import onnxruntime",
+        "    from model_preprocess import pixels",
+        '    session = onnxruntime.InferenceSession("model.onnx")',
+        '    label, shares = session.run(["label", "probabilities"], {"pictures": pixels(PHOTO)})',
+    ]
 
 
 def _table_inputs(spec: TableSpec) -> list[str]:
@@ -158,12 +199,23 @@ def _text_inputs(run: Run) -> list[str]:
 
 def _tokenizer(run: Run) -> dict[str, str]:
     """The tokenizer of a run of texts, for a file's metadata."""
-    if isinstance(run.spec, TableSpec):
+    if isinstance(run.spec, TableSpec | ImageSpec):
         return {}
     found = {"tokenizer": run.spec.tokenizer.to_json()}
     if isinstance(run.spec, PairSpec) and not run.spec.shared:
         found["source_tokenizer"] = run.spec.source_tokenizer.to_json()
     return found
+
+
+def _reading(run: Run) -> dict[str, Any]:
+    """How pictures are read, for a file's metadata."""
+    spec = run.spec
+    if not isinstance(spec, ImageSpec):
+        return {}
+    from sadari.export.pictures import preprocess
+
+    names = ("size", "fit", "channels", "mean", "deviation")
+    return {**{name: getattr(spec, name) for name in names}, "preprocess": preprocess(spec)}
 
 
 def _safetensors(run: Run) -> bytes:
