@@ -52,6 +52,7 @@ LENGTHS, ROOM = (32, 64, 128, 256, 512, 1024), 8192
 CORES = len(os.sched_getaffinity(0))
 RESULTS = Path(__file__).parent / "results"
 
+SIZES = TranslatorConfig(layers=3, width=256, norm_first=False, share=True, dropout=0.0)
 Batch = Mapping[str, Tensor]
 Step = Callable[[Batch], float]
 
@@ -122,7 +123,7 @@ def rate(step: Step, batches: Sequence[Batch], kept: bool) -> float:
 
 def compare(arrays: Batch) -> dict[str, object]:
     torch.manual_seed(0)
-    first = Translator(TranslatorConfig(layers=3, width=256, heads=4, share=True, dropout=0.0), V, V)
+    first = Translator(SIZES, V, V)
     with tempfile.TemporaryDirectory() as folder:
         to_marian(first, folder)
         reference = transformers.MarianMTModel.from_pretrained(folder)
@@ -163,7 +164,7 @@ def compare(arrays: Batch) -> dict[str, object]:
 def lengths() -> list[dict[str, object]]:
     """Seconds a thousand tokens by length, fp32 and bf16, and the straight line through them."""
     torch.manual_seed(0)
-    model = Translator(TranslatorConfig(layers=3, width=256, heads=4, share=True, dropout=0.0), V, V)
+    model = Translator(SIZES, V, V)
     found: dict[bool, dict[int, list[float]]] = {bf16: {n: [] for n in LENGTHS} for bf16 in (False, True)}
     steps = {bf16: ours(copy.deepcopy(model), bf16) for bf16 in found}
     with kept_memory():

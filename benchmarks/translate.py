@@ -64,7 +64,9 @@ def model_and_sources() -> tuple[Translator, torch.Tensor]:
     squares, to pass the likeliest other token's logit at `WANTED` tokens, whatever is written.
     """
     torch.manual_seed(0)
-    model = Translator(TranslatorConfig(share=True, dropout=0.0), V, V).eval()
+    model = Translator(
+        TranslatorConfig(layers=3, width=256, norm_first=False, share=True, dropout=0.0), V, V
+    ).eval()
     sources = torch.randint(END + 1, V, (SENTENCES, LENGTH))
     model.head.bias[END] = -1e4
     how = Searching(max_tokens=MOST)

@@ -388,9 +388,10 @@ BUILTIN: dict[str, Builtin] = {
             source="wiki", read=builtin_pairs.wiki_summaries,
         ),
         Builtin(
-            "erpnext-ko", "pairs", "translate", 8700, 0, None, "MIT",
+            "erpnext-ko", "pairs", "translate", 8702, 0, "ko", "MIT",
             ("Business strings in English and Korean, partly made by machine: noise to clean",
              "영어와 한국어로 된 업무 문구, 일부는 기계 번역: 정제 연습용"),
+            read=builtin_pairs.erpnext_ko,
         ),
         Builtin(
             "mnist", "images", "classify", 10000, 0, "digit", "MIT",

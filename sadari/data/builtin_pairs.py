@@ -5,6 +5,7 @@ A pair that a set has many times is one here; what it leaves untranslated is non
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ import polars as pl
 from sadari.data import fetch
 from sadari.data.builtin_text import TAG, articles, read_json
 from sadari.data.tokenizers import clean_text
+from sadari.errors import SadariError
 
 _HANGUL = re.compile("[가-힣]")
 _LEAST_HANGUL = 0.35  # of the signs of a Korean text; below that it is a name, a formula or not translated
@@ -65,6 +67,20 @@ def help_questions(cache: Path | None) -> pl.DataFrame:
     over = Counter(heading for heading, _ in sections)
     rows = [(*pair, page) for pair, page in sections.items() if over[pair[0]] <= _SECTIONS]
     return pl.DataFrame(rows, schema=["heading", "paragraph", "group"], orient="row")
+
+
+def erpnext_ko(cache: Path | None) -> pl.DataFrame:
+    """Strings of a business program in English and Korean as they are, entities unescaped: for cleaning."""
+    path = fetch.cached("erpnext-ko", cache) / "ko.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            fields = [[unescape(field).strip() for field in line[:2]] for line in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SadariError(
+            f"{path} cannot be read ({error}); fetch it again: sadari data get erpnext-ko"
+        ) from error
+    rows = dict.fromkeys((clean_text(en), clean_text(ko)) for en, ko in (f for f in fields if len(f) == 2))
+    return pl.DataFrame(list(rows), schema=["en", "ko"], orient="row")
 
 
 def wiki_summaries(cache: Path | None) -> pl.DataFrame:

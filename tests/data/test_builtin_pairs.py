@@ -19,7 +19,7 @@ from sadari.data.table import open_table
 from sadari.errors import SadariError
 
 TOYS = ["toy-reverse", "toy-sums", "toy-dates"]
-FETCHED = ["homeassistant", "help-pairs", "help-questions", "wiki-summaries"]
+FETCHED = ["homeassistant", "help-pairs", "help-questions", "wiki-summaries", "erpnext-ko"]
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -153,6 +153,20 @@ def test_strings_are_pairs_by_their_keys(cache: Path) -> None:
     write("homeassistant/components/moon/translations/en.json", "{")
     with pytest.raises(SadariError, match=r"en.json cannot be read"):
         builtin_pairs.homeassistant(cache)
+
+
+def test_business_strings_come_as_they_are_but_for_entities(cache: Path) -> None:
+    write(
+        "erpnext-ko/ko.csv",
+        '"A ""quoted"" item",&quot;물건&quot; &amp; 값,\n' + "Opening,&#39;열기&#39;,\n" * 2 + "lone\n",
+    )
+    frame = builtin_pairs.erpnext_ko(cache)
+    assert frame.rows() == [('A "quoted" item', '"물건" & 값'), ("Opening", "'열기'")]
+    Path("cache/erpnext-ko/ko.csv").write_bytes(b"\xff")
+    with pytest.raises(
+        SadariError, match=r"ko.csv cannot be read .*; fetch it again: sadari data get erpnext-ko"
+    ):
+        builtin_pairs.erpnext_ko(cache)
 
 
 def page(language: str, name: str, *elements: tuple[str, str]) -> None:
