@@ -11,6 +11,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ from sadari.losses import Loss
 from sadari.runs import CHECKPOINT, CONFIG, FORMAT, RESULT, WEIGHTS, Run, save_result, save_spec, save_weights
 from sadari.tasks import Penalised, Task, build, loss_for, make_task
 from sadari.tasks_images import Pictures
+from sadari.teaching import taught
 from sadari.train import TrainConfig, Trained, Watcher, train
 from sadari.vectors import WordVectors
 
@@ -46,6 +48,10 @@ TEXTS = {
     "compiled": (
         "trained with compiled steps, {gain:.2f} times as fast here; --compile off goes without",
         "단계를 컴파일하여 훈련했습니다. 이 기계에서 {gain:.2f}배 빠릅니다. 하지 않으려면 --compile off",
+    ),
+    "missing": (
+        "rung {rung} is left out: {reason}",
+        "{rung} 단은 건너뜁니다: {reason}",
     ),
     "unfinished": (
         "its error on validation rows still fell by {share:.0%} in the last quarter of {steps:,} steps; a "
@@ -69,6 +75,8 @@ class Plan:
     task: Task
     training: TrainConfig
     starts: int
+    notes: tuple[Note, ...] = ()
+    """What was found while planning."""
 
     @property
     def loss(self) -> Loss:
@@ -102,6 +110,7 @@ def fit(
     kind: str | None = None,
     reading: Mapping[str, Any] | None = None,
     starts: int = 1,
+    teacher: str | Path | Mapping[str, Any] | None = None,
     prepared: Prepared | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Run:
@@ -117,6 +126,8 @@ def fit(
     reading   how texts are read: text (their column), tokenizer, vocabulary, length; how pictures are: image
               (their column), size, fit, channels
     starts    networks trained together from that many seeds; the best on validation is kept
+    teacher   a run of the same task and classes that teaches this one, or {"run": ..., "temperature": ...,
+              "soft": ..., "match": ...}, the fields of `DistillConfig`, and "unlabelled": a folder of more
     prepared  data already prepared, so that a climb prepares once
 
     Raises SadariError for anything that the user can mend.
@@ -136,6 +147,7 @@ def fit(
         kind=kind,
         reading=reading,
         starts=starts,
+        teacher=teacher,
         prepared=prepared,
     )
     return run_fit(plan, out, watchers)
@@ -157,6 +169,7 @@ def plan_fit(
     kind: str | None = None,
     reading: Mapping[str, Any] | None = None,
     starts: int = 1,
+    teacher: str | Path | Mapping[str, Any] | None = None,
     prepared: Prepared | None = None,
 ) -> Plan:
     """Check every setting and prepare the data; write nothing. Arguments as for `fit`."""
@@ -191,7 +204,8 @@ def plan_fit(
     if hasattr(model_class, "pictures"):  # learnt on pictures of a size and range of its own
         from sadari.data.prepare_images import resized
 
-        prepared = resized(prepared, **model_class.pictures(model_config))
+        own: Any = prepared.spec
+        prepared = resized(prepared, **model_class.pictures(model_config, own.size))
     if hasattr(model_class, "tokenizer_kind"):  # what reads texts in a way of its own
         prepared = _recut(prepared, model_class.tokenizer_kind)
     usual = dict(getattr(model_class, "TRAINING", {}))
@@ -243,14 +257,29 @@ def plan_fit(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     }
     rows = len(prepared.split.train)
-    asked = make_task(prepared.kind, prepared.task, objective, prepared.spec, training.monitor, rows)
+    asked: Any = make_task(prepared.kind, prepared.task, objective, prepared.spec, training.monitor, rows)
     if hasattr(asked, "configure"):
         asked.configure(training)  # a setting that there is not must not wait for the run's folder
-    return Plan(config, prepared, asked, training, starts)
+    if prepared.kind == "images":  # a picture too small for the network is said before a folder is made
+        with torch.device("meta"):
+            build(rung, prepared.task, asdict(model_config), prepared.spec.width, objective, seed, "images")
+    if teacher is None:
+        return Plan(config, prepared, asked, training, starts)
+    asked, prepared, config["teacher"], notes = taught(asked, teacher, prepared)
+    plan = Plan(config, prepared, asked, training, starts, notes)
+    with torch.device("meta"):
+        student = plan.networks()[0]
+    if can_solve(student, objective) or not any(p.requires_grad for p in student.parameters()):
+        raise SadariError(
+            f"--teacher: rung {rung!r} is solved from the labels themselves, so a teacher has nothing to "
+            f"teach; give a rung that trains, or leave it out"
+        )
+    return plan
 
 
 def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watcher] = ()) -> Run:
     """Carry a plan out in its folder; go on where an interrupted fit of the same plan stopped."""
+    check_taught(plan)
     folder = open_folder(plan.config, out)
     if (folder / RESULT).is_file():
         return Run.load(folder)
@@ -259,14 +288,25 @@ def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watche
     began = time.perf_counter()
     network, facts, notes = _learn(plan, folder, watchers)
     facts["seconds"] = time.perf_counter() - began
-    validation = plan.task.score(network, tensors(plan.prepared.validation))["loss"]
-    facts["validation_loss"] = validation.item()
+    scores = plan.task.score(network, tensors(plan.prepared.validation))
+    facts |= {f"validation_{name}": scores[name].item() for name in ("loss", "error") if name in scores}
     checksum = save_weights(network, folder / WEIGHTS)
-    result = save_result(folder, checksum, [*plan.prepared.notes, *notes], **facts)
+    result = save_result(folder, checksum, [*plan.prepared.notes, *plan.notes, *notes], **facts)
     shutil.rmtree(
         folder / CHECKPOINT, ignore_errors=True
     )  # only now: a crash before leaves a state to go on from
-    return Run(folder, plan.config, result, plan.prepared.spec, network.eval(), plan.task)
+    asked = getattr(plan.task, "task", plan.task)  # a teacher is not needed any more
+    return Run(folder, plan.config, result, plan.prepared.spec, network.eval(), asked)
+
+
+def check_taught(plan: Plan) -> None:
+    """Raise SadariError where a rung that only learns from a teacher has none."""
+    rung = plan.config["rung"]
+    model_class = find_rung(rung, plan.config["task"], plan.config["kind"]).load()
+    if getattr(model_class, "taught", False) and "teacher" not in plan.config:
+        raise SadariError(
+            f"rung {rung!r} learns from another run; give one with --teacher RUN (a climb takes its best)"
+        )
 
 
 def _learn(
@@ -276,11 +316,12 @@ def _learn(
     networks = plan.networks()
     first = networks[0]
     arrays = tensors(plan.prepared.train)
+    teaching = getattr(plan.task, "teaching", None)
     if can_solve(first, plan.loss):
         facts = solve(first, arrays, plan.loss, plan.prepared.spec)
         notes = facts.pop("notes", [])
         return networks[0], {"solved": True, **facts}, notes
-    trainee: nn.Module = Stack.of(networks) if stackable(first) else first
+    trainee: nn.Module = Stack.of(networks) if stackable(first) and teaching is None else first
     begun: list[Note] = []
     learnt: Any = first
     if hasattr(learnt, "start_from") and learnt.config.vectors:
@@ -288,15 +329,16 @@ def _learn(
     if hasattr(learnt, "begin") and not (folder / CHECKPOINT).is_dir():  # a network that has learnt elsewhere
         shown = seen(arrays, plan.prepared.spec)
         begun = learnt.begin(shown["features"], shown["targets"], plan.loss).get("notes", [])
-    trained = train(
-        trainee,
-        plan.task,
-        arrays,
-        tensors(plan.prepared.validation),
-        plan.training,
-        folder=folder,
-        watchers=watchers,
-    )
+    with teaching(trainee) if teaching is not None else nullcontext():
+        trained = train(
+            trainee,
+            plan.task,
+            arrays,
+            tensors(plan.prepared.validation),
+            plan.training,
+            folder=folder,
+            watchers=watchers,
+        )
     best = int(trained.best_score.argmin())
     network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee
     begun += [Note.of(TEXTS, name, gain=gain) for name, gain in trained.settled.get("gains", {}).items()]
@@ -411,6 +453,8 @@ def _same(folder: Path, config: Mapping[str, Any]) -> bool:
 def suits(rung: Rung, prepared: Prepared) -> bool:
     """Whether a rung on weights from elsewhere has them here, and they know the words of the texts."""
     model_class = rung.load()
+    if hasattr(model_class, "pictures"):
+        return missing(rung) is None
     if not hasattr(model_class, "tokenizer_json"):
         return True
     try:
@@ -422,6 +466,15 @@ def suits(rung: Rung, prepared: Prepared) -> bool:
     texts = prepared.table.frame.collect()[prepared.split.train[:SAMPLE]][spec.text].to_list()
     tokens = torch.from_numpy(padded(tokenizer.encode(texts)))
     return not importlib.import_module(rung.module).foreign_notes(tokens, config.weights)
+
+
+def missing(rung: Rung) -> Note | None:
+    """What is said of a rung whose usual weights from elsewhere are not here; None where they are."""
+    try:
+        rung.load().Config()
+    except SadariError as error:
+        return Note.of(TEXTS, "missing", rung=rung.name, reason=str(error))
+    return None
 
 
 def _objective(prepared: Prepared, settings: Mapping[str, Any]) -> Loss:

@@ -135,8 +135,9 @@ class Loop:
         if self.settled.get("compiled"):
             backward = probe.with_compiled(backward, self.model)
         backward = self._asked(backward)
-        if self.config.forcing != "always" and hasattr(self.task, "at"):
-            backward = self._told(backward)
+        listeners = [self.task] if self.config.forcing != "always" else []
+        if listeners := [each for each in (*listeners, self.model) if hasattr(each, "at")]:
+            backward = self._told(backward, listeners)
         if not self.config.log_gradients:
             return backward
 
@@ -148,11 +149,12 @@ class Loop:
 
         return with_norms
 
-    def _told(self, backward: probe.Ask) -> probe.Ask:
-        """Tells the task before each step how far the training is."""
+    def _told(self, backward: probe.Ask, listeners: Sequence[Any]) -> probe.Ask:
+        """Tells the task, or a network that thaws, before each step how far the training is."""
 
         def told(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            self.task.at(self.step, self.steps)
+            for each in listeners:
+                each.at(self.step, self.steps)
             return backward(model, batch)
 
         return told

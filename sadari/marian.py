@@ -6,9 +6,9 @@ model.safetensors         the weights
 tokenizer.json            how text becomes its tokens and back; written where both sides share one
 
 A folder that `to_marian` wrote is opened by transformers' MarianMTModel and AutoTokenizer, and turned by
-CTranslate2's ct2-transformers-converter. A Translator with `norm_first` has the layout of Pegasus (Zhang 2019,
-1912.08777), which is Marian's but for where its norms stand; so has a folder that is read, if it says so. Our
-tokens keep their numbers there, and
+CTranslate2's ct2-transformers-converter. A Translator with `norm_first` has the layout of Pegasus (Zhang
+2019, 1912.08777), which is Marian's but for where its norms stand; so has a folder that is read, if it says
+so. Our tokens keep their numbers there, and
 
     END                  is eos_token_id, the last token of a source, as here
     START                is Marian's pad, which begins a target there: a row of its own, number V behind our

@@ -30,19 +30,28 @@ class Group:
     mask: Tensor | None = None
     """Where decay holds and how much of it, (P,) or (K, P): a stack keeps weights and biases in one
     tensor."""
+    pace: float = 1.0
+    """Share of the rate at which they move."""
 
 
 def groups_of(model: nn.Module, decay: float) -> list[Group]:
-    """Weights (two axes or more) are decayed; biases and scales are not: that would buy no smoothness."""
+    """Weights (two axes or more) are decayed; biases and scales are not: that would buy no smoothness.
+
+    A model with `paces()` says which of its parameters move at which share of the rate.
+    """
     if isinstance(model, Stack):
         mask = torch.zeros_like(model.flat.detach())
         for part in model.split(mask).values():
             part.fill_(float(part.ndim >= 3))  # (K, out, in): the members' axis comes on top
         return [Group([model.flat], decay, mask[0])]
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in trained if parameter.ndim >= 2]
-    others = [parameter for parameter in trained if parameter.ndim < 2]
-    return [group for group in (Group(weights, decay), Group(others)) if group.parameters]
+    net: Any = model
+    groups = []
+    for pace, parameters in net.paces() if hasattr(net, "paces") else [(1.0, model.parameters())]:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        weights = [parameter for parameter in trained if parameter.ndim >= 2]
+        others = [parameter for parameter in trained if parameter.ndim < 2]
+        groups += [Group(weights, decay, pace=pace), Group(others, pace=pace)]
+    return [group for group in groups if group.parameters]
 
 
 class Optimizer:
@@ -60,7 +69,9 @@ class Optimizer:
             {name: [torch.zeros_like(p.detach()) for p in group.parameters] for name in self.slots}
             for group in groups
         ]
-        self.count = torch.zeros((), dtype=torch.float32, device=groups[0].parameters[0].device)
+        device = groups[0].parameters[0].device
+        # steps of each group: those of a network that thaws join later
+        self.counts = [torch.zeros((), dtype=torch.float32, device=device) for _ in groups]
         if isinstance(rate, Tensor):
             flat = groups[0].parameters[0]
             if len(groups) > 1 or len(groups[0].parameters) > 1 or len(flat) != len(rate):
@@ -74,22 +85,26 @@ class Optimizer:
         self.pulls = [None if g.mask is None or not g.decay else g.mask * g.decay for g in groups]
 
     def step(self, factor: float) -> None:
-        """One step at `rate * factor`, the factor being the schedule's."""
-        self.count += 1
-        for group, weights, memory, pull in zip(
-            self.groups, self.weights, self.memory, self.pulls, strict=True
+        """One step at `rate * factor`, the factor being the schedule's. A group without gradients rests."""
+        for group, weights, memory, pull, count in zip(
+            self.groups, self.weights, self.memory, self.pulls, self.counts, strict=True
         ):
             gradients = [parameter.grad for parameter in group.parameters]
+            if gradients[0] is None:
+                continue
+            count += 1
             decay = group.decay if group.mask is None else 0.0
             if pull is not None:
                 self._pull(weights[0], gradients[0], pull, factor)
             if self.rates is None:
-                self._update(weights, gradients, memory, self.rate * factor, decay)
+                self._update(weights, gradients, memory, count, self.rate * group.pace * factor, decay)
             else:  # the kernels know one rate: let them write a step of rate 1, then scale each member's row
-                self._update([self.move.zero_()], gradients, memory, 1.0, 0.0)
+                self._update([self.move.zero_()], gradients, memory, count, 1.0, 0.0)
                 weights[0].addcmul_(self.move, self.rates, value=factor)
 
-    def _update(self, parameters: Any, gradients: Any, memory: Any, rate: float, decay: float) -> None:
+    def _update(
+        self, parameters: Any, gradients: Any, memory: Any, count: Tensor, rate: float, decay: float
+    ) -> None:
         raise NotImplementedError
 
     def _pull(self, parameter: Tensor, gradient: Any, pull: Tensor, factor: float) -> None:
@@ -97,7 +112,7 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on beside the weights, by name, not copied."""
-        state = {"count": self.count}
+        state = {f"count.{g}": count for g, count in enumerate(self.counts)}
         for g, memory in enumerate(self.memory):
             state |= {f"{name}.{g}.{i}": value for name in memory for i, value in enumerate(memory[name])}
         return state
@@ -117,7 +132,9 @@ class SGD(Optimizer):
         self.slots = ("momentum",) if momentum else ()
         super().__init__(groups, rate)
 
-    def _update(self, parameters: Any, gradients: Any, memory: Any, rate: float, decay: float) -> None:
+    def _update(
+        self, parameters: Any, gradients: Any, memory: Any, count: Tensor, rate: float, decay: float
+    ) -> None:
         torch._fused_sgd_(
             parameters,
             gradients,
@@ -155,14 +172,16 @@ class AdamW(Optimizer):
     def _rates(self) -> float | Tensor:
         return self.rate if self.rates is None else self.rates
 
-    def _update(self, parameters: Any, gradients: Any, memory: Any, rate: float, decay: float) -> None:
+    def _update(
+        self, parameters: Any, gradients: Any, memory: Any, count: Tensor, rate: float, decay: float
+    ) -> None:
         torch._fused_adamw_(
             parameters,
             gradients,
             memory["mean"],
             memory["square"],
             [],
-            [self.count] * len(parameters),
+            [count] * len(parameters),
             lr=rate,
             beta1=self.betas[0],
             beta2=self.betas[1],

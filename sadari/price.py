@@ -19,6 +19,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from sadari.layers.tokens import is_real, trimmed
+from sadari.models.nearest import Nearest
 from sadari.runs import CONFIG, RESULT, SOURCE_TOKENIZER, SPEC, TOKENIZER, WEIGHTS, Run
 from sadari.search import Searching, search
 from sadari.tasks import macs_of
@@ -107,11 +108,14 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
     with torch.inference_mode():
         one, many = microseconds(answer, rows, together=together)
     counted = model_class.parameter_count(config, inputs, outputs)
+    macs = macs_of(model_class, config, inputs, outputs, length)
+    if isinstance(run.model, Nearest):
+        macs = run.model.pictures.numel()  # a product with every stored one, which no setting tells
     return Price(
         parameters=sum(value.numel() for value in run.model.state_dict().values())
         if counted is None
         else counted,
-        macs=macs_of(model_class, config, inputs, outputs, length),
+        macs=macs,
         train_seconds=run.result["seconds"],
         microseconds_per_example=one,
         microseconds_at_256=many,

@@ -139,11 +139,17 @@ class Run:
             return statistics(self.translate(part.sources), part.references)
         return self.predictions(part.features)
 
-    def predict(self, rows: pl.DataFrame, probabilities: bool = False) -> pl.DataFrame:
+    def predict(self, rows: Any, probabilities: bool = False) -> pl.DataFrame:
         """Predict raw rows: a frame with `prediction`, and `probability of CLASS` columns when asked for.
 
+        Of pictures, `rows` may also be a folder, a path, bytes, a PIL image, an array of pixels, or several
+        of these (see `sadari.predict.predict_pictures`).
         Raises SadariError that names every column which is missing or of the wrong type.
         """
+        if isinstance(self.spec, ImageSpec) and not isinstance(rows, pl.DataFrame):
+            from sadari.predict import predict_pictures  # stands above runs
+
+            return predict_pictures(self, rows, probabilities)
         if isinstance(self.spec, PairSpec):
             if probabilities:
                 raise SadariError("--probabilities needs classes, but this run predicts text; leave it out")

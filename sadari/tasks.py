@@ -244,8 +244,13 @@ class LanguageTask:
 Task = TableTask | LanguageTask | TranslateTask
 
 
-def make_task(kind: str, name: str, loss: Loss, spec: Spec, monitor: Monitor = "auto", rows: int = 0) -> Task:
-    """What is asked of `kind` data: texts and tables share everything but how rows are read together."""
+def make_task(
+    kind: str, name: str, loss: Loss, spec: Spec | None = None, monitor: Monitor = "auto", rows: int = 0
+) -> Task:
+    """What is asked of `kind` data: texts and tables share everything but how rows are read together.
+
+    Only pictures need the `spec`, which says how their pixels are scaled.
+    """
     if name == "language":
         return LanguageTask(loss)
     if name == "translate":

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from sadari.errors import SadariError
-from sadari.fitting import Plan, can_solve, solve, tensors
+from sadari.fitting import Plan, can_solve, seen, solve, tensors
 from sadari.layers.stack import Stack, stackable
 from sadari.train import TrainConfig, train
 
@@ -57,6 +57,17 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "probe": {"penalty": (1e-3, 1e3)},
     "n-gram": {"order": (2, 3, 4, 5, 6)},
 }
+# likewise of the rungs of pictures, where some names mean another model
+PICTURES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "logistic": {},
+    "shallow": SPACES["shallow"],
+    "alexnet": {"width": (0.5, 1.0, 1.5), "dropout": (0.2, 0.5)},
+    "vgg": {"width": (0.5, 1.0, 1.5), "dropout": (0.2, 0.5)},
+    "resnet": {"width": (0.5, 1.0, 1.5)},
+    "vit": {"layers": (2, 4, 6), "drop_path": (0.0, 0.1, 0.2)},
+    "probe": SPACES["probe"],
+    "fine-tune": {"dropout": (0.0, 0.1, 0.3)},
+}
 TRAINING: dict[str, tuple[Any, ...]] = {RATE: (1e-4, 3e-2), "weight_decay": (1e-5, 1.0)}
 
 
@@ -78,8 +89,8 @@ def tune(plan: Plan, trials: int, database: Path) -> Tuned | None:
 
     None for a rung that has nothing to set (the ground). Raises SadariError when no trial gave a finite loss.
     """
-    rung = plan.config["rung"]
-    if rung not in SPACES or trials < 1:
+    rung, space = plan.config["rung"], space_of(plan)
+    if space is None or trials < 1:
         return None
     import optuna  # 0.6 s
 
@@ -110,9 +121,15 @@ def tune(plan: Plan, trials: int, database: Path) -> Tuned | None:
         )
     best = min(done, key=lambda trial: trial.values[0])
     pruned = len(study.get_trials(deepcopy=False, states=(states.PRUNED,)))
-    model = {name: best.params[name] for name in SPACES[rung]}
+    model = {name: best.params[name] for name in space}
     loop = {name: best.params[name] for name in TRAINING if name in best.params}
     return Tuned(model, loop, best.values[0], trials, pruned)
+
+
+def space_of(plan: Plan) -> dict[str, tuple[Any, ...]] | None:
+    """What is tried of the rung's own settings; None for one that has nothing to set."""
+    spaces = PICTURES if plan.prepared.kind == "images" else SPACES
+    return spaces.get(plan.config["rung"])
 
 
 def _tried(study: Any) -> int:
@@ -127,8 +144,8 @@ def _try(study: Any, plan: Plan, count: int) -> None:
     """Ask for one set of settings and try it: solved directly, or trained at `count` learning rates at
     once.
     """
-    first = study.ask()
-    model = {name: _suggest(first, name, space) for name, space in SPACES[plan.config["rung"]].items()}
+    first, spaces = study.ask(), space_of(plan) or {}
+    model = {name: _suggest(first, name, space) for name, space in spaces.items()}
     planned = _planned(plan, model, {})
     networks = planned.networks()
     solver = networks[0]
@@ -143,7 +160,7 @@ def _try(study: Any, plan: Plan, count: int) -> None:
     for _ in range(count - 1):  # the same architecture, its learning rate chosen anew
         study.enqueue_trial({**model, **{name: v for name, v in loop.items() if name != RATE}})
         trial = study.ask()
-        for name, space in (SPACES[plan.config["rung"]] | TRAINING).items():
+        for name, space in (spaces | TRAINING).items():
             _suggest(trial, name, space)
         asked.append(trial)
     rates = torch.tensor([trial.params[RATE] for trial in asked], dtype=torch.float32)
@@ -191,7 +208,8 @@ def _try_alone(study: Any, planned: Plan, trial: Any, rate: float) -> None:
     network: Any = planned.networks()[0]
     arrays = tensors(planned.prepared.train)
     if hasattr(network, "begin"):
-        network.begin(arrays["features"], arrays["targets"], planned.loss)
+        shown = seen(arrays, planned.prepared.spec)
+        network.begin(shown["features"], shown["targets"], planned.loss)
 
     def watch(record: Mapping[str, Any]) -> None:
         if (loss := record.get("validation_loss")) is not None and math.isfinite(loss):

@@ -18,11 +18,11 @@ ROOT = Path(sadari.__file__).parent
 FLOORS = (
     "errors lang budget files describe fonts heap",
     "ladder losses data vectors",
-    "layers picture pretrained reference marian bleu",
+    "layers picture pretrained pretrained_images reference marian bleu",
     "models",
-    "augment randaugment tasks tasks_pairs tasks_images scoring sentences",
+    "augment randaugment tasks tasks_pairs tasks_images methods scoring sentences",
     "optim batches batches_pairs best borrowed checkpoint decode search loop probe rates train progress "
-    "trackers plan runs",
+    "trackers plan runs teaching",
     "fitting metrics verdict price embedding",
     "inspection charts judge judge_text sizes tune export predict translate engines",
     "climbing report",

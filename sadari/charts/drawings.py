@@ -10,14 +10,21 @@ import altair as alt
 from sadari.charts import (
     alignment,
     attention,
+    features,
+    filters,
     following,
     lengths,
     lines,
     maps,
     memory,
+    receptive_field,
     scores,
+    shapes,
+    sheets,
     speed,
     tree,
+    trials,
+    where,
     words,
 )
 from sadari.charts.brush import Brush
@@ -48,6 +55,16 @@ DRAWINGS: dict[str, Callable[[Brush], alt.TopLevelMixin]] = {
     "bottleneck": lengths.bottleneck,
     "forcing": lengths.forcing,
     "beam": tree.beam,
+    "receptive-field": receptive_field.receptive_field,
+    "shapes": shapes.shapes,
+    "filters": filters.filters,
+    "features": features.features,
+    "where": where.where,
+    "mistakes": sheets.mistakes,
+    "depth": trials.depth,
+    "transfer": trials.transfer,
+    "rate": trials.rate,
+    "augment": sheets.augment,
 }
 
 

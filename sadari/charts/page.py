@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+import polars as pl
 import vl_convert
 
 from sadari import files, fonts
@@ -132,3 +133,17 @@ def save(view: View, folder: Path, lang: Lang) -> list[Path]:
     files.write_atomic(paths[1], page(view, lang))
     files.write_json(paths[2], view.to_json())
     return paths
+
+
+def save_table(view: View, path: Path) -> Path:
+    """Write the columns of a view's longest list of arrays that belong together as CSV, by their own names.
+
+    Raises SadariError when the view has no columns, or the file cannot be written.
+    """
+    lengths = [len(values) for values in view.arrays.values() if values.ndim == 1]
+    if not lengths:
+        raise SadariError(f"the numbers of {view.name} are no columns; give a folder with --out")
+    rows = max(lengths, key=lambda length: (lengths.count(length), length))
+    columns = {name: values for name, values in view.arrays.items() if values.shape == (rows,)}
+    files.write_atomic(path, pl.DataFrame(columns).write_csv())
+    return path

@@ -69,7 +69,7 @@ def calibration(brush: Brush) -> alt.TopLevelMixin:
     )
     under = axis_x(brush.label("said"), axis=PERCENT, domain=[-0.03, 1.03])
     tall = axis_y(
-        brush.text(TEXTS, "rows"),
+        brush.label("rows"),
         axis={"tickCount": 2, "format": ",d"},
         domain=[0, 1.35 * float(rows.max())],
         nice=False,

@@ -20,8 +20,8 @@ def export(
     to: Annotated[
         Literal["onnx", "safetensors", "arpa", "marian", "ctranslate2"],
         Parameter(
-            help="onnx takes raw columns, preprocessing included, or tokens; safetensors holds the bare "
-            "weights; arpa is a table of n-grams; marian (transformers' layout) and ctranslate2 are "
+            help="onnx takes raw columns, preprocessing included, tokens, or pixels; safetensors holds the "
+            "bare weights; arpa is a table of n-grams; marian (transformers' layout) and ctranslate2 are "
             "folders of a transformer of pairs."
         ),
     ] = "onnx",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
 from sadari.budget import Budget
 from sadari.cli import planning, say
-from sadari.cli.known import loop_settings, rungs_here, settings_named
+from sadari.cli.known import loop_settings, rungs_here, settings_named, teacher_settings
 from sadari.cli.options import (
     LOOP,
     RUNG,
+    TEACHER,
     BudgetOption,
     DataArgument,
     DropOption,
@@ -40,6 +42,7 @@ from sadari.cli.options import (
     whole,
 )
 from sadari.cli.settings import option, with_options
+from sadari.errors import SadariError
 from sadari.lang import Lang, default_lang, pick
 
 if TYPE_CHECKING:
@@ -84,6 +87,14 @@ def fit_rung(
         float | None, Parameter(help="Where the huber loss turns from a square into a line.", group=LOOP)
     ] = None,
     budget: BudgetOption = None,
+    teacher: Annotated[
+        Path | None,
+        Parameter(help="A run of the same task and classes to learn from too, its folder.", group=TEACHER),
+    ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        Parameter(help="A folder of further pictures, which the teacher labels.", group=TEACHER),
+    ] = None,
     starts: Annotated[
         int,
         Parameter(
@@ -106,6 +117,13 @@ def fit_rung(
     given = {name: value for name, value in settings.items() if value is not None}
     loop = {field.name for field in loop_settings()}
     train = {name: given.pop(name) for name in list(given) if name in loop}
+    known = {field.name for field in teacher_settings()}
+    teaching = {name: given.pop(name) for name in list(given) if name in known}
+    if unlabelled is not None:
+        teaching["unlabelled"] = unlabelled
+    if teaching and teacher is None:
+        flag = f"--{next(iter(teaching))}"
+        raise SadariError(f"{flag} says how a teacher teaches; give one with --teacher, or leave it out")
     shape = {"name": loss, "smoothing": smoothing, "delta": delta}
     objective = {name: value for name, value in shape.items() if value is not None}
 
@@ -151,6 +169,7 @@ def fit_rung(
         kind=kind,
         reading=reading,
         starts=starts,
+        teacher=None if teacher is None else {"run": teacher, **teaching},
         prepared=prepared,
     )
     if plan:
@@ -204,6 +223,7 @@ def _app() -> App:
         help_epilogue="sadari fit RUNG --help shows the settings of a rung; sadari rungs shows the ladders.",
     )
     loop = [option(field, LOOP) for field in loop_settings()]
+    loop += [option(field, TEACHER) for field in teacher_settings()]
     for order, rung in enumerate(rungs_here().values()):
         settings = [option(field, RUNG) for field in settings_named(rung.name)]
         command = with_options(partial(fit_rung, rung.name), [*settings, *loop])

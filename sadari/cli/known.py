@@ -33,3 +33,8 @@ def settings_named(name: str) -> tuple[Field, ...]:
 def loop_settings() -> tuple[Field, ...]:
     """The settings of the one loop that are options under their own names."""
     return tuple(field for field in fields_of("sadari.train", "TrainConfig") if field.name not in ELSEWHERE)
+
+
+def teacher_settings() -> tuple[Field, ...]:
+    """The settings of a teacher, for a rung that is given one."""
+    return fields_of("sadari.methods.distill", "DistillConfig")

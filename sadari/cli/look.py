@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from sadari.cli import say
-from sadari.cli.opening import anything, open_run, open_runs
-from sadari.cli.options import REST, LangOption, QuietOption, RunArgument
+from sadari.cli.opening import anything, holds_run, open_run, open_runs
+from sadari.cli.options import REST, LangOption, QuietOption, RunArgument, SizeOption, TargetOption
 from sadari.cli.settings import option, with_options
 from sadari.describe import Field, options_of
 from sadari.errors import SadariError
@@ -25,12 +25,12 @@ VIEW = Group("The view", sort_key=1)
 HELP = {
     "feature": "The column to go along",
     "features": "Two columns, one across and one up",
-    "of": "The class whose probability is drawn",
+    "of": "The class whose probability is drawn, or what speaks for it",
     "part": "The rows to look at; leave test alone until you have chosen",
     "bins": "Groups of probabilities",
-    "top": "How many features or words, the heaviest or nearest first",
+    "top": "How many features, words, filters, channels or pictures, the heaviest, nearest or surest first",
     "between": "Two rows, by number from 1, to draw a line through instead of along a feature",
-    "depths": "Numbers of hidden layers to compare, with commas between",
+    "depths": "Numbers of layers to compare, with commas between",
     "width": "Units of each hidden layer",
     "activation": "What bends each unit, as in `sadari fit`",
     "units": "Widths of hidden layer to compare, with commas between",
@@ -48,10 +48,16 @@ HELP = {
     "pairs": "Related words a:b to show instead of those known, with commas between",
     "beside": "The folder of a run on the same data to draw along; give it again for each",
     "groups": "Groups of lengths",
-    "most": "Pairs to look at, at most",
+    "most": "Pairs, or pictures of each part, to look at, at most",
     "beam": "Beams of the tree that is drawn",
     "widths": "Numbers of beams to measure, with commas between",
     "length_penalty": "How far long texts are favoured in the search: 0 = not at all",
+    "image": "The file of a picture to look at, instead of one of the data",
+    "rungs": "Rungs to compare, with commas between",
+    "sizes": "Numbers of labelled pictures to learn from, with commas between",
+    "weights": "What probe and fine-tune begin from: a run of pictures, a folder, or a name",
+    "count": "How many learning rates to try",
+    "stage": "A stage of a network for pictures by its name, as conv3 or layer2.1",
 }
 TEXTS = {
     "run": (
@@ -75,9 +81,15 @@ def look_into(
     ] = None,
     /,
     *,
+    target: TargetOption = None,
+    size: SizeOption = None,
     out: Annotated[
         Path | None,
-        Parameter(help="The folder for the picture, page and numbers; else RUN/looks.", group=REST),
+        Parameter(
+            help="The folder for the picture, page and numbers, or a .csv for the numbers alone; else "
+            "RUN/looks.",
+            group=REST,
+        ),
     ] = None,
     quiet: QuietOption = False,
     lang: LangOption = None,
@@ -94,13 +106,44 @@ def look_into(
     if view is None:
         _list_views(open_run(run, lang, quiet), run, lang)
         return
-    from sadari.inspection import look as look_inside
-
     info = VIEWS.get(view)
+    if info and info.data and not holds_run(run):
+        _show_data(run, view, out, quiet, lang, {"target": target, "size": size}, options)
+        return
+    if target is not None or size is not None:
+        flag = "--target" if target is not None else "--size"
+        raise SadariError(
+            f"{flag} is for data, and {run} is looked at as a run, which has its own; leave it out"
+        )
+    from sadari.inspection import look as look_inside
+    from sadari.inspection.watching import watched
+    from sadari.progress import Progress
+
     runs: Any = (
         open_runs(run) if info and info.many else open_run(run, lang, quiet, info.fits if info else anything)
     )
-    _show(look_inside(runs, view, **options), out or run / "looks", quiet, lang)
+    with watched(lambda name: [Progress(name, quiet=quiet, lang=lang)]):
+        seen = look_inside(runs, view, **options)
+    _show(seen, out or run / "looks", quiet, lang)
+
+
+def _show_data(
+    source: Path,
+    view: str,
+    out: Path | None,
+    quiet: bool,
+    lang: Lang,
+    reading: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    """Look at data that no rung was fitted to: a built-in's name, a file or a folder."""
+    from sadari.data.prepare import prepare
+    from sadari.inspection import look_at_data
+
+    said = {"size": reading["size"]} if reading["size"] else None
+    prepared = prepare(str(source), target=reading["target"], reading=said)
+    seen = look_at_data(prepared, view, **options)
+    _show(seen, out or Path("runs") / f"{prepared.table.name}-looks", quiet, lang)
 
 
 def _words(vectors: Any, view: str, options: dict[str, Any]) -> Any:
@@ -114,9 +157,9 @@ def _words(vectors: Any, view: str, options: dict[str, Any]) -> Any:
 
 def _show(seen: Any, folder: Path, quiet: bool, lang: Lang) -> None:
     """Draw a view, and say what to see in it."""
-    from sadari.charts import save  # half a second, which a mistyped view need not wait for
+    from sadari.charts import save, save_table  # half a second, which a mistyped view need not wait for
 
-    files = save(seen, folder, lang)
+    files = [save_table(seen, folder)] if folder.suffix == ".csv" else save(seen, folder, lang)
     if not quiet:
         for part in ("title", "see", "caption"):
             print(seen.say(part, lang))

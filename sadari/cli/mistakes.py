@@ -23,7 +23,7 @@ from sadari.ladder import find_rung
 WANTS = {
     "climb": "a table, or the name of a bundled one; try: sadari climb diabetes",
     "fit": "a table, or the name of a bundled one; try: {verb} diabetes",
-    "predict": "a run, and rows or a text; try: sadari predict runs/diabetes-line rows.csv",
+    "predict": "a run, and rows, a text or a photo; try: sadari predict runs/diabetes-line rows.csv",
     "look": "a run's folder; try: sadari look runs/diabetes-line",
     "export": "a run's folder; try: sadari export runs/diabetes-line",
     "data": "a name; `sadari data` lists them",

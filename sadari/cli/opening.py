@@ -30,6 +30,11 @@ def anything(task: str, rung: str, kind: str) -> bool:
     return True
 
 
+def holds_run(path: Path) -> bool:
+    """Whether a run or a climb is at `path`, were it unfinished or broken."""
+    return any((path / name).is_file() for name in ("config.json", "climb.json", "settings.json"))
+
+
 def open_run(
     path: Path, lang: Lang, quiet: bool = False, fits: Callable[[str, str, str], bool] = anything
 ) -> Run:

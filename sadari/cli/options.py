@@ -11,7 +11,8 @@ from cyclopts import Group, Parameter, Token
 DATA = Group("The data", sort_key=1)
 RUNG = Group("The rung", sort_key=2)
 LOOP = Group("The loop", sort_key=3)
-REST = Group("The rest", sort_key=4)
+TEACHER = Group("The teacher", sort_key=4)
+REST = Group("The rest", sort_key=5)
 
 
 def split_names(_: object, tokens: list[Token]) -> tuple[str, ...]:

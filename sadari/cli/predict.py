@@ -1,4 +1,4 @@
-"""`sadari predict RUN INPUT`: rows with predictions, one text's label, or a text that goes on."""
+"""`sadari predict RUN INPUT`: rows with predictions, a text's or a photo's class, a text that goes on."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from sadari.cli.options import REST, LangOption, QuietOption, RunArgument, split
 from sadari.cli.settings import option, with_options
 from sadari.describe import fields_of
 from sadari.errors import SadariError
-from sadari.lang import default_lang
+from sadari.lang import Note, default_lang
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sadari.lang import Lang
     from sadari.runs import Run
 
 WRITING = Group("The writing, of a language run", sort_key=2)
-SHOWN = 3  # classes that are shown of one text
+SHOWN = 3  # classes that are shown of one text or picture
+TABLES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")  # ends of what names pictures
 
 
 def predict_rows(
     run: RunArgument,
-    rows: Annotated[
+    /,
+    *rows: Annotated[
         str,
         Parameter(
-            help="A file with the run's columns, or texts (.txt a line each, .jsonl); one text itself; for a "
-            "language run the beginning that it continues, `-` to read it from standard input.",
+            help="A file with the run's columns, or texts (.txt a line each, .jsonl); one text itself; "
+            "photos, or a folder of them; for a language run the beginning that it continues, `-` to read "
+            "it from standard input.",
             allow_leading_hyphen=True,
         ),
-    ] = "",
-    /,
-    *,
+    ],
     out: Annotated[
         Path | None,
         Parameter(
@@ -59,33 +61,106 @@ def predict_rows(
     lang: LangOption = None,
     **sampling: Any,
 ) -> None:
-    """Use a trained rung on new rows or texts, or let a language run write on."""
+    """Use a trained rung on new rows, texts or photos, or let a language run write on."""
     from sadari.predict import predict_file
 
-    if rows.startswith("-") and rows != "-":
-        raise SadariError(f"{rows} is no option of predict; sadari predict --help shows them")
-    opened = open_run(run, lang or default_lang(), quiet)
+    lang = lang or default_lang()
+    for word in rows:
+        if word.startswith("-") and word != "-":
+            raise SadariError(f"{word} is no option of predict; sadari predict --help shows them")
+    opened = open_run(run, lang, quiet)
     asked = {name: value for name, value in sampling.items() if value is not None}
-    if opened.config["task"] == "language":
-        _write(opened, sys.stdin.read() if rows == "-" else rows, asked)
-        return
-    if asked:
+    if asked and opened.config["task"] != "language":
         flag = next(iter(asked)).replace("_", "-")
         raise SadariError(
             f"--{flag} is for language runs, and this one predicts {opened.spec.target}; leave it out"
         )
-    if not rows:
-        raise SadariError(
-            "no rows are given; name a file with the run's columns" + " or a text" * (opened.kind != "table")
-        )
-    if opened.kind == "text" and not _names_a_file(rows):
-        _answer(opened, rows)
+    if opened.kind == "images" and rows:
+        _pictures(opened, rows, out, probabilities, keep, quiet, lang)
         return
-    if opened.kind == "pairs" and not _names_a_file(rows):
-        say.result(opened.translate([rows])[0])
+    if len(rows) > 1:
+        raise SadariError(
+            f"{len(rows)} inputs are given where one is wanted ({rows[0]}, {rows[1]} ...); put a text with "
+            f"spaces between quotation marks"
+        )
+    given = rows[0] if rows else ""
+    if opened.config["task"] == "language":
+        _write(opened, sys.stdin.read() if given == "-" else given, asked)
+        return
+    if not given:
+        what = {"table": "", "series": "", "images": ", a photo, or a folder of photos"}
+        raise SadariError(
+            "no rows are given; name a file with the run's columns" + what.get(opened.kind, " or a text")
+        )
+    if opened.kind == "text" and not _names_a_file(given):
+        _answer(opened, given)
+        return
+    if opened.kind == "pairs" and not _names_a_file(given):
+        say.result(opened.translate([given])[0])
         return
     with _counter(quiet) as told:
-        say.result(predict_file(opened, rows, out, probabilities=probabilities, keep=keep, told=told))
+        say.result(predict_file(opened, given, out, probabilities=probabilities, keep=keep, told=told))
+
+
+def _pictures(
+    run: Run,
+    given: tuple[str, ...],
+    out: Path | None,
+    probabilities: bool,
+    keep: tuple[str, ...] | None,
+    quiet: bool,
+    lang: Lang,
+) -> None:
+    """A table of pictures, a folder of them, or photos one by one."""
+    from sadari.predict import predict_file, predict_files
+
+    first, notes = given[0], list[Note]()
+    folder = len(given) == 1 and Path(first).is_dir()
+    table = len(given) == 1 and not folder and _names_a_table(first)
+    if keep is not None and not table:
+        raise SadariError("--keep names columns of a table, and no table is given; leave it out")
+    if not (table or folder or out):
+        _answer_pictures(run, given, probabilities, notes)
+        say.notes([] if quiet else notes, lang)
+        return
+    with _counter(quiet, "pictures") as told:
+        if table:
+            written = predict_file(
+                run, first, out, probabilities=probabilities, keep=keep, told=told, notes=notes
+            )
+        else:
+            pictures = first if folder else given
+            written = predict_files(run, pictures, out, probabilities=probabilities, told=told, notes=notes)
+    say.notes([] if quiet else notes, lang)
+    say.result(written)
+
+
+def _names_a_table(first: str) -> bool:
+    """Whether a word is the name of a table of pictures, in a file or built in."""
+    if first.lower().removesuffix(".gz").endswith(TABLES):
+        return True
+    if Path(first).exists():
+        return False
+    from sadari.data.builtin import BUILTIN
+
+    return first in BUILTIN
+
+
+def _answer_pictures(run: Run, given: tuple[str, ...], every: bool, notes: list[Note]) -> None:
+    """The likeliest classes of one photo, the best first; of several, the class of each."""
+    from sadari.predict import predict_pictures
+
+    if len(given) > 1 and every:
+        raise SadariError("--probabilities of several pictures make a table; name its file with --out")
+    found = predict_pictures(run, given, probabilities=True, notes=notes)
+    shares = found.drop("prediction").to_numpy()
+    if len(given) == 1:
+        for place in (-shares[0]).argsort(kind="stable")[: None if every else SHOWN]:
+            print(f"{shares[0, place]:.3f}  {run.spec.classes[place]}")
+        return
+    for path, said, row in zip(given, found["prediction"], shares, strict=True):
+        if said is not None:
+            print(f"{row.max():.3f}  {said}  {path}")
 
 
 def _names_a_file(rows: str) -> bool:
@@ -126,14 +201,14 @@ def _write(run: Run, prompt: str, asked: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _counter(quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """Rows done so far, on a terminal only."""
+def _counter(quiet: bool, what: str = "rows") -> Iterator[Callable[[int], None] | None]:
+    """How many are done so far, on a terminal only."""
     console = say.console()
     if quiet or not console.is_terminal:
         yield None
         return
     with console.status("") as status:
-        yield lambda rows: status.update(f"{rows:,} rows")
+        yield lambda rows: status.update(f"{rows:,} {what}")
 
 
 predict = with_options(

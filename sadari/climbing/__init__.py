@@ -28,7 +28,7 @@ from sadari.climbing.folder import CLIMB, SETTINGS, command, only_one, open_fold
 from sadari.climbing.scores import Scores, describe, notes_on, samples
 from sadari.data.prepare import Prepared, prepare
 from sadari.errors import SadariError
-from sadari.fitting import READ, VERSIONS, plain_reading, suits
+from sadari.fitting import READ, VERSIONS, missing, plain_reading, suits
 from sadari.ladder import Ladder, find_rung, ladder_for
 from sadari.lang import Lang, default_lang, in_unit, unit_of
 from sadari.metrics import find_metric
@@ -44,7 +44,9 @@ STARTS = 3
 SECONDS, ROWS, MOST = 8.0, 20_000, 120.0
 TEXT_SECONDS, LANGUAGE_SECONDS = 30.0, 90.0  # likewise of texts, where a row is hundreds of tokens
 PAIR_SECONDS = 90.0  # likewise of pairs
+PICTURE_SECONDS = 40.0  # likewise of pictures, where six rungs are networks
 QUICK = ("mean", "prior", "line", "logistic", "one-hot", "n-gram", "lookup")  # solved or counted, not trained
+QUICK_PICTURES = ("prior", "nearest", "probe")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Climb:
 
     @property
     def kind(self) -> str:
-        """Kind of data: table, series or text."""
+        """Kind of data: table, series, text, pairs or images."""
         return self.content["kind"]
 
     @property
@@ -126,18 +128,20 @@ def climb(
 ) -> Climb:
     """Climb the whole ladder of the data's task and decide how far up is worth it.
 
-    data      a file (.csv .tsv .parquet .jsonl .txt), a folder of texts, a built-in's name, or a frame
+    data      a file (.csv .tsv .parquet .jsonl .txt), a folder of texts or of pictures, a built-in's name,
+              or a frame
     out       the climb's folder; when it holds the same climb, that one goes on, and `worth`, `metric` and
               `lang` may differ
     budget    what each rung may spend (`"90s"`, `"2000steps"`); by default 8 s, longer from 20,000 rows on;
-              30 s for labelled texts and 90 s for a language
+              30 s for labelled texts, 40 s for pictures and 90 s for a language
     rungs     which rungs to climb; the ground is always among them: no score means anything without it
     jobs      rungs fitted side by side, each with its share of the cores
     tune      settings tried for each rung on the validation rows before it is fitted (0: none)
     worth     the smallest gain worth a climb, in the metric's units; by default one standard error
     starts    networks trained together for each rung, the best on the validation rows kept
-    kind      table, series or text; else what the data holds
-    reading   how texts are read: text (their column), tokenizer, vocabulary, length
+    kind      table, series, text, pairs or images; else what the data holds
+    reading   how texts are read: text (their column), tokenizer, vocabulary, length; how pictures are: image
+              (their column), size, fit, channels
     prepared  data already prepared with the same target, task, seed, drop, log_target, kind and reading
 
     A watcher is called with each record of a rung's log, `rung` added; where it has `stage(facts)`, that is
@@ -184,6 +188,8 @@ def climb(
     if prepared.kind in READ:
         settings["reading"] = plain_reading(reading)
     folder = open_folder(settings, table.name, out)
+    absent = [] if rungs is not None else [r for r in ladder.here if r.name not in settings["rungs"]]
+    left_out = [note for rung in absent if prepared.kind == "images" and (note := missing(rung))]
     threads = max(torch.get_num_threads() // jobs, 1)
     orders = [
         Order(
@@ -202,7 +208,8 @@ def climb(
         for name in settings["rungs"]
     ]
     spend = limit.seconds or SECONDS
-    costs = {name: 0.3 if name in QUICK else spend for name in settings["rungs"]}
+    quick = QUICK_PICTURES if prepared.kind == "images" else QUICK
+    costs = {name: 0.3 if name in quick else spend for name in settings["rungs"]}
     outside = {"judge": spend / 2} if ladder.judge else {}
     stages = Stages({**costs, **outside, "sizes": spend, "report": 3.0}, watchers)
     with only_one(folder):
@@ -222,7 +229,8 @@ def climb(
             "verdict": verdict.to_json(lang or default_lang()),
             "sizes": sizes,
             "samples": samples(prepared, fitted, seed),
-            "notes": [note.to_json() for note in notes_on(prepared, measure)],
+            "pictures": scores.pictures(verdict),
+            "notes": [note.to_json() for note in (*notes_on(prepared, measure), *left_out)],
             "settings": {**settings, "jobs": jobs, "worth": worth, "metric": measure.name},
             "command": command(settings, worth, measure),
             "seconds": time.perf_counter() - began,
@@ -230,7 +238,8 @@ def climb(
         }
         content = _in_unit(content, unit_of(prepared.kind, prepared.task))
         stages.begin("report")
-        write_report(folder, content, [each.run for each in fitted], lang or default_lang())
+        runs = [each.run for each in fitted]
+        write_report(folder, content, runs, lang or default_lang(), prepared)
         files.write_json(folder / CLIMB, content)
     return Climb(folder, content)
 
@@ -252,9 +261,11 @@ def _in_unit(content: dict[str, Any], unit: str) -> dict[str, Any]:
 
 
 def default_budget(rows: int, kind: str = "table", task: str = "") -> Budget:
-    """Eight seconds for each rung (30 of texts, 90 of a language or of pairs), and more of very many rows,
-    up to two minutes."""
+    """Eight seconds for each rung (30 of texts, 40 of pictures, 90 of a language or of pairs), and more of
+    very many rows, up to two minutes."""
     usual = SECONDS
+    if kind == "images":
+        usual = PICTURE_SECONDS
     if kind == "pairs":
         usual = PAIR_SECONDS
     if kind == "text":

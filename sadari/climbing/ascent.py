@@ -4,11 +4,12 @@ beside them.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from sadari import files
 from sadari.budget import Budget
 from sadari.climbing.folder import kept
 from sadari.data.prepare import Prepared
+from sadari.errors import SadariError
 from sadari.fitting import Plan, can_solve, plan_fit, run_fit
 from sadari.judge import Judged, judge
-from sadari.ladder import ladder_for
+from sadari.ladder import find_rung, ladder_for
 from sadari.price import Price, peak_memory
 from sadari.runs import CONFIG, RESULT, Run
 from sadari.train import Watcher
@@ -47,6 +49,8 @@ class Order:
     threads: int
     reading: dict[str, Any] | None = None
     """How texts are read, as `fit` takes it."""
+    teachers: tuple[str, ...] = ()
+    """Rungs of the same climb of which the best teaches this one."""
 
     @property
     def run(self) -> Path:
@@ -66,7 +70,11 @@ class Fitted:
 
 
 def fit_all(orders: Sequence[Order], jobs: int, stages: Stages, watchers: Sequence[Watcher]) -> list[Fitted]:
-    """Every rung's run, bottom to top; those that an interrupted climb finished are taken up."""
+    """Every rung's run, bottom to top; those that an interrupted climb finished are taken up.
+
+    A rung that learns from another run learns from the best of the others, once they are all there.
+    """
+    orders = _with_teachers(orders)
     if jobs == 1:
         for order in orders:
             stages.begin(order.rung)
@@ -74,9 +82,42 @@ def fit_all(orders: Sequence[Order], jobs: int, stages: Stages, watchers: Sequen
     else:
         import joblib
 
-        stages.begin(*[order.rung for order in orders])
-        joblib.Parallel(n_jobs=jobs)(joblib.delayed(_work)(order) for order in orders)
+        alone, taught = ([o for o in orders if bool(o.teachers) is late] for late in (False, True))
+        for several in filter(None, (alone, taught)):
+            stages.begin(*[order.rung for order in several])
+            joblib.Parallel(n_jobs=jobs)(joblib.delayed(_work)(order) for order in several)
     return [_collect(order) for order in orders]
+
+
+def _with_teachers(orders: Sequence[Order]) -> list[Order]:
+    """The orders, the last ones those that are taught. SadariError where nobody is there to teach them."""
+    taught, alone = ([o for o in orders if _is_taught(o) is asked] for asked in (True, False))
+    ground = ladder_for(orders[0].prepared.task, orders[0].prepared.kind).names[0]
+    teachers = tuple(order.rung for order in alone if order.rung != ground)
+    if taught and not teachers:
+        raise SadariError(
+            f"rung {taught[0].rung!r} learns from the best of the others, and only {ground} is climbed; name "
+            f"another one in --rungs too"
+        )
+    return [*alone, *(replace(order, teachers=teachers) for order in taught)]
+
+
+def _is_taught(order: Order) -> bool:
+    rung = find_rung(order.rung, order.prepared.task, order.prepared.kind)
+    return bool(getattr(rung.load(), "taught", False))
+
+
+def _teacher(order: Order) -> Path | None:
+    """The run with the fewest errors on the validation rows, of two with as few that of the smaller loss."""
+    if not order.teachers:
+        return None
+    results = {name: files.read_json(order.folder / name / RESULT, "a run") for name in order.teachers}
+
+    def score(name: str) -> list[float]:
+        found = [results[name].get(f"validation_{part}") for part in ("error", "loss")]
+        return [math.inf if value is None else value for value in found]
+
+    return order.folder / min(order.teachers, key=score)
 
 
 def carry_out(order: Order, watchers: Sequence[Watcher] = ()) -> None:
@@ -143,6 +184,7 @@ def _plan(order: Order, tuned: dict[str, Any] | None) -> Plan:
             kind=order.prepared.kind,
             reading=order.reading,
             starts=starts,
+            teacher=_teacher(order),
             prepared=order.prepared,
         )
 

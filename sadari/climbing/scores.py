@@ -29,6 +29,8 @@ from sadari.verdict import Candidate, Verdict, decide, rule
 
 SIZES = "sizes"
 SENTENCES = 10  # test sources whose answers by every rung are shown
+STRIP, CLASSES = 16, 20  # training pictures that are shown, about, and classes that they are of at most
+MISTAKES = 12  # test pictures that are shown with a wrong answer
 BEGINNING = 16  # tokens of a test document that every language rung is asked to continue
 
 
@@ -42,6 +44,7 @@ class Scores:
         self.contributions: dict[str, np.ndarray] = {}
         self.validations: dict[str, float] = {}
         self.beside: dict[str, float] = {}
+        self.said: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of pictures: class and share, (N,) each
         for each in fitted:
             own = each.plan.prepared  # the same rows; a pretrained encoder reads them in tokens of its own
             self.add(each.run.rung, *map(each.run.answers, (own.validation, own.test)))
@@ -58,6 +61,8 @@ class Scores:
         )
         self.contributions[name] = self.metric.contributions(test, self.targets)
         self.beside[name] = beside(self.metric).score(test, self.targets)
+        if self.prepared.kind == "images":
+            self.said[name] = test.argmax(1), test.max(1)
 
     def decide(self, worth: float | None) -> Verdict:
         """The verdict over the rungs; the judge has no part in it."""
@@ -119,12 +124,13 @@ class Scores:
         says.
 
         On the ground nothing is learnt, so there the best rung above stands in. None for a table that is
-        streamed: with more rows than fit in memory, rows are not what is missing.
+        streamed, and pictures that are mapped: with more than fit in memory, rows are not what is missing.
         """
-        if self.prepared.table.streamed:
+        if self.prepared.table.streamed or (
+            self.prepared.kind == "images" and isinstance(self.prepared.train.features, np.memmap)
+        ):
             return None
-        learnt = [each for each in self.fitted if not hasattr(each.run.model, "tokenizer_json")]
-        names = [each.run.rung for each in learnt]  # what was learnt elsewhere hardly needs these rows
+        names = [each.run.rung for each in self.fitted if not _learnt_elsewhere(each.run.model)]
         if len(names) < 2:
             return None
         sign = 1 if self.metric.higher else -1
@@ -160,6 +166,59 @@ class Scores:
         total = len(self.prepared.split.train)
         return Curve(name, (*rows, total), (*contributions, self.contributions[name]))
 
+    def pictures(self, verdict: Verdict) -> dict[str, Any] | None:
+        """What the report shows of pictures: some of each class, and what the rung of the verdict mistakes.
+
+        `shown` are rows of the training part, `mistakes` of the test part, the surest first, each with the
+        rungs that know better. None for other data.
+        """
+        if self.prepared.kind != "images":
+            return None
+        prepared: Any = self.prepared
+        classes, names = prepared.spec.classes, prepared.table.names
+        shown = [
+            {"row": int(row), "name": names[prepared.split.train[row]], "class": classes[code]}
+            for code, row in _of_each_class(prepared.train.targets, len(classes))
+        ]
+        answer, share = self.said[verdict.rung]
+        wrong = np.flatnonzero(answer != self.targets)
+        wrong = wrong[np.argsort(-share[wrong], kind="stable")][:MISTAKES]
+        rungs = [each.run.rung for each in self.fitted]
+        mistakes = [
+            {
+                "row": int(row),
+                "name": names[prepared.split.test[row]],
+                "class": classes[int(self.targets[row])],
+                "said": classes[int(answer[row])],
+                "share": float(share[row]),
+                "right": [rung for rung in rungs if self.said[rung][0][row] == self.targets[row]],
+            }
+            for row in (wrong if verdict.rung != rungs[0] else ())
+        ]
+        return {"shown": shown, "mistakes": mistakes, "wrong": int((answer != self.targets).sum())}
+
+
+def _learnt_elsewhere(model: Any) -> bool:
+    """Whether a rung stands on what was learnt on other data, or by another rung that has all the rows."""
+    pretrained = hasattr(model, "tokenizer_json") or callable(getattr(type(model), "pictures", None))
+    return pretrained or getattr(model, "taught", False)
+
+
+def _of_each_class(targets: np.ndarray, classes: int) -> list[tuple[int, int]]:
+    """Class and row of some pictures, as many of each class, spread evenly over its own.
+
+    Of many classes those with the most pictures, in the order of their names.
+    """
+    counts = np.bincount(targets, minlength=classes)
+    largest = np.sort(np.argsort(-counts, kind="stable")[:CLASSES])
+    each = max(STRIP // len(largest), 1)
+    found = []
+    for code in largest:
+        rows = np.flatnonzero(targets == code)
+        count = min(each, len(rows))
+        found += [(int(code), int(rows[k * len(rows) // count])) for k in range(count)]
+    return found
+
 
 def notes_on(prepared: Prepared, metric: Metric) -> list[Note]:
     """What was said of the data, and whether its classes make the metric flatter."""
@@ -187,6 +246,19 @@ def _of_texts(prepared: Prepared) -> dict[str, Any]:
         about["text"] = spec.text
         about["length"] = spec.length
     return about
+
+
+def _of_pictures(prepared: Prepared) -> dict[str, Any]:
+    """How pictures are read; nothing of other data."""
+    spec: Any = prepared.spec
+    if prepared.kind != "images":
+        return {}
+    looks: Any = prepared.table.looks  # type: ignore[attr-defined]
+    return {
+        **{name: getattr(spec, name) for name in ("image", "size", "fit", "channels")},
+        "middle": [int(np.median(looks[side])) for side in ("width", "height")],
+        "square": bool((looks["width"] != looks["height"]).mean() < 0.01),
+    }
 
 
 def samples(prepared: Prepared, fitted: Sequence[Fitted], seed: int) -> dict[str, Any] | None:
@@ -243,6 +315,7 @@ def describe(prepared: Prepared, metric: Metric, worth: float | None) -> dict[st
             "features": int(np.prod(prepared.spec.width)),
             "target": prepared.spec.target,
             **_of_texts(prepared),
+            **_of_pictures(prepared),
             "classes": list(prepared.spec.classes) if prepared.spec.classes else None,
             "split": {
                 "train": len(split.train),

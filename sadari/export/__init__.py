@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
 FORMATS = {"onnx": "model.onnx", "safetensors": "model.safetensors", "arpa": "model.arpa"}
+MOST = (1 << 31) - (1 << 20)  # bytes of constants: protobuf's own limit, less what else is in a file
 FOLDERS = ("marian", "ctranslate2")
 
 
@@ -96,6 +97,10 @@ def onnx_model(run: Run) -> onnx.ModelProto:
     else:
         output = network.convert(graph, run.model, run.loss, features, shape)
         outputs = preprocess.decode(graph, spec, output)
+    if (size := sum(constant.ByteSize() for constant in graph.constants)) > MOST:
+        raise SadariError(
+            f"an ONNX file ends at 2 GB, and this run takes {size / 1e9:.1f} GB; use --to safetensors"
+        )
     model = graph.model(f"sadari {run.rung}", explain(run, outputs))
     facts = {
         "rung": run.rung,
@@ -147,8 +152,8 @@ def _picture_inputs(spec: ImageSpec) -> list[str]:
     shape = f"[N, {spec.size}, {spec.size}, {spec.channels}]"
     return [
         f"Input: pictures, uint8 {shape}, {colours} from 0 to 255.",
-        "They are scaled by mean and deviation in the graph. Resizing is not: no runtime shrinks a photo, pixel",
-        "for pixel, as those of the training were. Turn it upright and put it on white, then make it",
+        "They are scaled by mean and deviation in the graph. Resizing is not: no runtime shrinks a photo as",
+        "those of the training were, pixel for pixel. Turn it upright and put it on white, then make it",
         f"{spec.size} pixels a side with Pillow's bicubic filter; {spec.fit}: {how[spec.fit]}.",
         "The code for it, which needs Pillow and NumPy, stands beside this file, and in its metadata under",
         "`preprocess`:",

@@ -19,6 +19,7 @@ _TYPES = {
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "string": TensorProto.STRING,
+    "uint8": TensorProto.UINT8,
 }
 
 

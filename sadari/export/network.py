@@ -1,14 +1,14 @@
 """A network and its loss's prediction as ONNX nodes: traced by torch.fx, each operation found in one table.
 
 torch.onnx would do it too, but needs a package more, takes seconds and prints warnings; what the rungs of a
-table are made of fits on this page, and the models of texts and series are translated whole, in `text`. An
-operation that is not in the table is an error, never a guess.
+table are made of fits on this page, the layers of pictures in `pictures`, and the models of texts and series
+are translated whole, in `text`. An operation that is not in the table is an error, never a guess.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from sadari.errors import SadariError
-from sadari.export import text
+from sadari.export import pictures, text
 from sadari.export.graph import Graph
+from sadari.layers.convolution import Dense
 from sadari.losses import Loss
 from sadari.models.mean import Mean
 from sadari.models.prior import Prior
+
+END = np.iinfo(np.int64).max  # of a slice without one
 
 
 class _Whole(nn.Module):
@@ -41,14 +44,17 @@ class _Tracer(fx.Tracer):
         return type(module) in MODULES
 
 
-def convert(graph: Graph, model: nn.Module, loss: Loss, features: str) -> str:
+def convert(
+    graph: Graph, model: nn.Module, loss: Loss, features: str, shape: tuple[int, ...] | None = None
+) -> str:
     """Add the nodes that turn `features` (N, C), or tokens (N, T), into predictions; returns them, float (N,)
-    or (N, classes).
+    or (N, classes). Of pictures (N, C, H, W), `shape` is (C, H, W).
 
     Raises SadariError for a model with an operation that has no translation.
     """
-    whole = _Whole(model, loss).eval()
+    whole = _Whole(pictures.plain(model), loss).eval()
     traced = _Tracer().trace(whole)
+    sizes = pictures.sizes(whole, shape) if shape else {}
     modules = dict(whole.named_modules())
     values: dict[fx.Node, Any] = {}
 
@@ -66,15 +72,16 @@ def convert(graph: Graph, model: nn.Module, loss: Loss, features: str) -> str:
         elif node.op == "output":
             return arguments[0]
         else:
-            translate = _translation(modules[node.target] if node.op == "call_module" else node.target)
-            values[node] = translate(graph, *arguments, **options)
+            target: Any = modules[node.target] if node.op == "call_module" else node.target
+            options |= {"size": sizes[target]} if target in sizes else {}
+            values[node] = _translation(target)(graph, *arguments, **options)
     raise AssertionError("torch.fx gives every graph an output")
 
 
 def _translation(target: Any) -> Callable[..., Any]:
     if isinstance(target, nn.Module):
         translate = MODULES[type(target)]  # the tracer looks into all others
-        return lambda graph, *arguments: translate(graph, target, *arguments)
+        return lambda graph, *arguments, **options: translate(graph, target, *arguments, **options)
     if target not in FUNCTIONS:
         name = getattr(target, "__name__", target)
         raise SadariError(
@@ -109,10 +116,33 @@ def _gelu(graph: Graph, layer: nn.GELU, x: str) -> str:
 
 
 def _select(graph: Graph, x: str, index: Any) -> str:
-    """x[..., k]: one column of the last axis."""
-    if not (isinstance(index, tuple) and index[0] is Ellipsis and isinstance(index[1], int)):
+    """x[..., k]: one column of the last axis; x[:, a:b:s]: stretches of the first axes."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if len(parts) == 2 and parts[0] is Ellipsis and isinstance(parts[1], int):
+        return graph.add("Gather", x, graph.constant(np.array(parts[1])), axis=-1)
+    if not all(isinstance(part, slice) for part in parts):
         raise SadariError(f"this run cannot be exported to ONNX: [{index}] has no translation yet")
-    return graph.add("Gather", x, graph.constant(np.array(index[1])), axis=-1)
+    cut = {axis: part for axis, part in enumerate(parts) if part != slice(None)}
+    bounds = [(part.start or 0, END if part.stop is None else part.stop, part.step or 1, axis)
+              for axis, part in cut.items()]  # fmt: skip
+    starts, ends, steps, axes = (text.whole(graph, list(column)) for column in zip(*bounds, strict=True))
+    return graph.add("Slice", x, starts, ends, axes, steps)
+
+
+def _pad(
+    graph: Graph, x: str, pads: Sequence[int], mode: str = "constant", value: float | None = None
+) -> str:
+    """Zeros around the last axes, which torch names from the last one on: (left, right, above, below ...)."""
+    if mode != "constant" or value:
+        raise SadariError(f"this run cannot be exported to ONNX: padding by {mode} has no translation yet")
+    ends = list(zip(pads[::2], pads[1::2], strict=True))[::-1]
+    axes = text.whole(graph, list(range(-len(ends), 0)))
+    both = text.whole(graph, [end[side] for side in (0, 1) for end in ends])
+    return graph.add("Pad", x, both, graph.either(0.0), axes)
+
+
+def _mean(graph: Graph, x: str, axes: Sequence[int]) -> str:
+    return graph.add("ReduceMean", x, text.whole(graph, list(axes)), keepdims=0)
 
 
 def _one(op: str) -> Callable[..., str]:
@@ -139,7 +169,9 @@ MODULES: dict[type[nn.Module], Callable[..., str]] = {
     Mean: _constant,
     Prior: _constant,
     nn.Dropout: lambda graph, layer, x: x,  # in use, nothing is dropped
+    Dense: _linear,
     **text.CLASSIFIERS,
+    **pictures.LAYERS,
 }
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -153,4 +185,9 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.softmax, "softmax"), lambda graph, x, dim: graph.add("Softmax", x, axis=dim)),
     torch.cat: lambda graph, values, dim=0: graph.add("Concat", *values, axis=dim),
     operator.getitem: _select,
+    nn.functional.relu: lambda graph, x, inplace=False: graph.add("Relu", x),
+    nn.functional.relu6: lambda graph, x, inplace=False: graph.add("Clip", x, *map(graph.either, (0.0, 6.0))),
+    nn.functional.pad: _pad,
+    "flatten": lambda graph, x, first: graph.add("Flatten", x, axis=first),
+    "mean": _mean,
 }

@@ -40,12 +40,12 @@ def one_hot(graph: Graph, model: OneHot, tokens: str) -> str:
         tokens, _ = graph.add_several("TopK", 2, tokens, T, axis=1, largest=0)  # sorted
         first = _slice(graph, tokens, 0, 1, axis=1)
         before = graph.add(  # one less than the first, so that it is another
-            "Concat", graph.add("Sub", first, _whole(graph, 1)), _slice(graph, tokens, 0, -1, axis=1), axis=1
+            "Concat", graph.add("Sub", first, whole(graph, 1)), _slice(graph, tokens, 0, -1, axis=1), axis=1
         )
         repeated = graph.add("Equal", tokens, before)
-        tokens = graph.add("Where", repeated, _whole(graph, -1), tokens)
+        tokens = graph.add("Where", repeated, whole(graph, -1), tokens)
     columns = graph.add("Transpose", graph.weight(model.linear.weight), perm=[1, 0])  # (V, O)
-    bags = graph.add("ReduceSum", _embed(graph, columns, tokens), _whole(graph, [1]), keepdims=0)
+    bags = graph.add("ReduceSum", _embed(graph, columns, tokens), whole(graph, [1]), keepdims=0)
     return graph.add("Add", bags, graph.weight(model.linear.bias))
 
 
@@ -60,13 +60,13 @@ def recurrent(graph: Graph, model: RNN | LSTM, tokens: str) -> str:
     x = _embed(graph, graph.weight(model.embedding.weight), tokens)
     core = model.rnn if isinstance(model, RNN) else model.lstm
     _, ends = read(graph, core, x, _lengths(graph, tokens))
-    some = _float(graph, graph.add("Greater", _lengths(graph, tokens), _whole(graph, 0)))  # (N, 1)
+    some = _float(graph, graph.add("Greater", _lengths(graph, tokens), whole(graph, 0)))  # (N, 1)
     return linear(graph, model.output, graph.add("Mul", ends, some))
 
 
 def series(graph: Graph, model: RNNSeries | LSTMSeries, features: str) -> str:
     """As `recurrent`, each step a number: features (N, T)."""
-    x = linear(graph, model.enter, graph.add("Unsqueeze", features, _whole(graph, [-1])))
+    x = linear(graph, model.enter, graph.add("Unsqueeze", features, whole(graph, [-1])))
     _, ends = read(graph, model.rnn if isinstance(model, RNNSeries) else model.lstm, x)
     return linear(graph, model.output, ends)
 
@@ -77,19 +77,19 @@ def attention(graph: Graph, model: Attention, tokens: str) -> str:
     states, _ = read(graph, model.lstm, x, _lengths(graph, tokens))  # (N, T, W)
     scores = linear(graph, model.query, graph.add("Tanh", linear(graph, model.key, states)))  # (N, T, 1)
     scores = graph.add("Transpose", scores, perm=[0, 2, 1])  # (N, 1, T)
-    real = graph.add("Unsqueeze", _real(graph, tokens), _whole(graph, [1]))
+    real = graph.add("Unsqueeze", _real(graph, tokens), whole(graph, [1]))
     pooled = graph.add("MatMul", _weights(graph, scores, real), states)  # (N, 1, W)
-    return linear(graph, model.output, graph.add("Squeeze", pooled, _whole(graph, [1])))
+    return linear(graph, model.output, graph.add("Squeeze", pooled, whole(graph, [1])))
 
 
 def transformer(graph: Graph, model: Transformer, tokens: str) -> str:
     """A line in the mean of what the encoder makes of the tokens, or in what it makes of [CLS]."""
     if model.config.pooling == "mean":
         return linear(graph, model.output, _mean(graph, encoder(graph, model.encoder, tokens), tokens))
-    none = graph.add("Mul", _slice(graph, tokens, 0, 1, axis=1), _whole(graph, 0))
-    cls = graph.add("Add", none, _whole(graph, model.encoder.config.vocabulary - 1))  # (N, 1)
+    none = graph.add("Mul", _slice(graph, tokens, 0, 1, axis=1), whole(graph, 0))
+    cls = graph.add("Add", none, whole(graph, model.encoder.config.vocabulary - 1))  # (N, 1)
     h = encoder(graph, model.encoder, graph.add("Concat", cls, tokens, axis=1))
-    return linear(graph, model.output, graph.add("Gather", h, _whole(graph, 0), axis=1))
+    return linear(graph, model.output, graph.add("Gather", h, whole(graph, 0), axis=1))
 
 
 def sentence(graph: Graph, model: SentenceClassifier, tokens: str) -> str:
@@ -97,11 +97,11 @@ def sentence(graph: Graph, model: SentenceClassifier, tokens: str) -> str:
     h = encoder(graph, model.encoder, tokens)
     if model.cls:
         some = _float(graph, _slice(graph, _real(graph, tokens), 0, 1, axis=1))  # (N, 1)
-        pooled = graph.add("Mul", graph.add("Gather", h, _whole(graph, 0), axis=1), some)
+        pooled = graph.add("Mul", graph.add("Gather", h, whole(graph, 0), axis=1), some)
     else:
         pooled = _mean(graph, h, tokens)
     if model.normalise:
-        length = graph.add("ReduceL2", pooled, _whole(graph, [1]))
+        length = graph.add("ReduceL2", pooled, whole(graph, [1]))
         pooled = graph.add("Div", pooled, graph.add("Max", length, graph.either(1e-12)))
     return linear(graph, model.output, pooled)
 
@@ -121,14 +121,14 @@ def gpt(graph: Graph, model: GPT, tokens: str) -> str:
     """Logits of the token after each, from the beginning."""
     config, T = model.config, _size(graph, tokens, 1)
     H, G = config.heads, config.groups
-    x = graph.add("Gather", graph.weight(model.table), graph.add("Max", tokens, _whole(graph, 0)))
+    x = graph.add("Gather", graph.weight(model.table), graph.add("Max", tokens, whole(graph, 0)))
     if model.positions is not None:
         x = graph.add("Add", x, _slice(graph, graph.weight(model.positions.weight), 0, T, axis=0))
-    places = graph.add("Range", _whole(graph, 0), graph.add("Squeeze", T), _whole(graph, 1))  # (T,)
-    row, column = (graph.add("Unsqueeze", places, _whole(graph, [axis])) for axis in (1, 0))
+    places = graph.add("Range", whole(graph, 0), graph.add("Squeeze", T), whole(graph, 1))  # (T,)
+    row, column = (graph.add("Unsqueeze", places, whole(graph, [axis])) for axis in (1, 0))
     back = graph.add("Sub", row, column)  # (T, T): how far key j lies behind query i
-    past = graph.add("GreaterOrEqual", back, _whole(graph, 0))
-    mask = graph.add("And", past, graph.add("Less", back, _whole(graph, config.context)))
+    past = graph.add("GreaterOrEqual", back, whole(graph, 0))
+    mask = graph.add("And", past, graph.add("Less", back, whole(graph, config.context)))
     turn = None
     if model.positions is None:
         angle = graph.add("Mul", _float(graph, row), graph.constant(speeds(config).numpy()))  # (T, D / 2)
@@ -136,12 +136,12 @@ def gpt(graph: Graph, model: GPT, tokens: str) -> str:
     blocks: Any = model.blocks
     for block in blocks:
         qkv = linear(graph, block.attention.qkv, norm(graph, block.norm1, x))
-        parts = _whole(graph, [H, G, G])
-        q, k, v = graph.add_several("Split", 3, _heads(graph, qkv, H + 2 * G), parts, axis=1)
+        parts = whole(graph, [H, G, G])
+        q, k, v = graph.add_several("Split", 3, split_heads(graph, qkv, H + 2 * G), parts, axis=1)
         if turn is not None:
             q, k = _rotate(graph, q, turn), _rotate(graph, k, turn)
         k, v = (_shared(graph, part, H, G) for part in (k, v))
-        y = linear(graph, block.attention.out, _attend(graph, q, k, v, mask, config.size))
+        y = linear(graph, block.attention.out, attend(graph, q, k, v, mask, config.size))
         x = graph.add("Add", x, y)
         inner = linear(graph, block.feed.up, norm(graph, block.norm2, x))
         if block.feed.gated:
@@ -165,7 +165,7 @@ def read(graph: Graph, core: nn.RNNBase, x: str, lengths: str | None = None) -> 
     steps = graph.add("Transpose", x, perm=[1, 0, 2])  # (T, N, C), the operators' own order
     until = ""
     if lengths is not None:
-        until = graph.add("Max", graph.add("Squeeze", lengths, _whole(graph, [1])), _whole(graph, 1))
+        until = graph.add("Max", graph.add("Squeeze", lengths, whole(graph, [1])), whole(graph, 1))
         until = graph.cast(until, "int32")
     ends = ""
     for layer in range(core.num_layers):
@@ -181,8 +181,8 @@ def read(graph: Graph, core: nn.RNNBase, x: str, lengths: str | None = None) -> 
             direction="bidirectional" if core.bidirectional else "forward",
         )  # fmt: skip
         by_text = graph.add("Transpose", states, perm=[0, 2, 1, 3])  # (T, N, ways, C)
-        steps = graph.add("Reshape", by_text, _whole(graph, [0, 0, -1]))  # (T, N, W)
-    ends = graph.add("Reshape", graph.add("Transpose", ends, perm=[1, 0, 2]), _whole(graph, [0, -1]))
+        steps = graph.add("Reshape", by_text, whole(graph, [0, 0, -1]))  # (T, N, W)
+    ends = graph.add("Reshape", graph.add("Transpose", ends, perm=[1, 0, 2]), whole(graph, [0, -1]))
     return graph.add("Transpose", steps, perm=[1, 0, 2]), ends
 
 
@@ -208,7 +208,7 @@ def encoder(graph: Graph, model: Encoder, tokens: str) -> str:
     elif config.positions == "sinusoid":
         x = graph.add("Add", x, graph.add("Mul", _sinusoid(graph, T, config.width), graph.either(SMALL)))
     x = norm(graph, model.embeddings.LayerNorm, x)
-    mask = graph.add("Unsqueeze", _real(graph, tokens), _whole(graph, [1, 2]))  # (N, 1, 1, T)
+    mask = graph.add("Unsqueeze", _real(graph, tokens), whole(graph, [1, 2]))  # (N, 1, 1, T)
     pre, layers = config.norm == "pre", model.encoder
     modules: Any = layers.layer
     for layer in modules:
@@ -216,9 +216,9 @@ def encoder(graph: Graph, model: Encoder, tokens: str) -> str:
         h = norm(graph, looking.LayerNorm, x) if pre else x
         own = layer.attention.self
         q, k, v = (
-            _heads(graph, linear(graph, part, h), own.heads) for part in (own.query, own.key, own.value)
+            split_heads(graph, linear(graph, part, h), own.heads) for part in (own.query, own.key, own.value)
         )
-        heads = _attend(graph, q, k, v, mask, config.width // own.heads)
+        heads = attend(graph, q, k, v, mask, config.width // own.heads)
         x = graph.add("Add", x, linear(graph, looking.dense, heads))
         x = x if pre else norm(graph, looking.LayerNorm, x)
         h = norm(graph, thinking.LayerNorm, x) if pre else x
@@ -231,46 +231,46 @@ def encoder(graph: Graph, model: Encoder, tokens: str) -> str:
 def _sinusoid(graph: Graph, T: str, width: int) -> str:
     """(T, C): sine and cosine of each place by turns, as `sadari.models.transformer.sinusoid`."""
     rates = torch.exp(torch.arange(0, width, 2) * (-np.log(BASE) / width)).float()
-    places = graph.add("Range", _whole(graph, 0), graph.add("Squeeze", T), _whole(graph, 1))
-    column = _float(graph, graph.add("Unsqueeze", places, _whole(graph, [1])))  # (T, 1)
+    places = graph.add("Range", whole(graph, 0), graph.add("Squeeze", T), whole(graph, 1))
+    column = _float(graph, graph.add("Unsqueeze", places, whole(graph, [1])))  # (T, 1)
     angle = graph.add(
-        "Unsqueeze", graph.add("Mul", column, graph.constant(rates.numpy())), _whole(graph, [-1])
+        "Unsqueeze", graph.add("Mul", column, graph.constant(rates.numpy())), whole(graph, [-1])
     )
     both = graph.add("Concat", graph.add("Sin", angle), graph.add("Cos", angle), axis=-1)  # (T, C / 2, 2)
-    waves = graph.add("Reshape", both, _whole(graph, [0, -1]))
+    waves = graph.add("Reshape", both, whole(graph, [0, -1]))
     return _slice(graph, waves, 0, width, axis=1)  # an odd width has one sine more than cosines
 
 
-def _attend(graph: Graph, q: str, k: str, v: str, mask: str, size: int) -> str:
+def attend(graph: Graph, q: str, k: str, v: str, mask: str | None, size: int) -> str:
     """softmax(Q K' / sqrt(D)) V of all heads, side by side: (N, T, C)."""
     scores = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))  # (N, H, T, T)
     scores = graph.add("Mul", scores, graph.either(size**-0.5))
     y = graph.add("MatMul", _weights(graph, scores, mask), v)  # (N, H, T, D)
-    return graph.add("Reshape", graph.add("Transpose", y, perm=[0, 2, 1, 3]), _whole(graph, [0, 0, -1]))
+    return graph.add("Reshape", graph.add("Transpose", y, perm=[0, 2, 1, 3]), whole(graph, [0, 0, -1]))
 
 
-def _weights(graph: Graph, scores: str, mask: str) -> str:
+def _weights(graph: Graph, scores: str, mask: str | None) -> str:
     """Scores as weights over the last axis: only where the mask is true, and none where it is nowhere."""
+    if mask is None:
+        return graph.add("Softmax", scores, axis=-1)
     weights = graph.add("Softmax", graph.add("Where", mask, scores, graph.either(LEAST)), axis=-1)
     return graph.add("Where", mask, weights, graph.either(0.0))
 
 
-def _heads(graph: Graph, x: str, heads: int) -> str:
+def split_heads(graph: Graph, x: str, heads: int) -> str:
     """(N, T, H D) -> (N, H, T, D)."""
-    return graph.add(
-        "Transpose", graph.add("Reshape", x, _whole(graph, [0, 0, heads, -1])), perm=[0, 2, 1, 3]
-    )
+    return graph.add("Transpose", graph.add("Reshape", x, whole(graph, [0, 0, heads, -1])), perm=[0, 2, 1, 3])
 
 
 def _shared(graph: Graph, x: str, heads: int, groups: int) -> str:
     """(N, G, T, D) -> (N, H, T, D): each head of keys serves H / G neighbouring heads of queries."""
     if heads == groups:
         return x
-    x = graph.add("Unsqueeze", x, _whole(graph, [2]))
-    x = graph.add("Expand", x, _whole(graph, [1, 1, heads // groups, 1, 1]))
+    x = graph.add("Unsqueeze", x, whole(graph, [2]))
+    x = graph.add("Expand", x, whole(graph, [1, 1, heads // groups, 1, 1]))
     shape = graph.add("Shape", x)
-    rest = graph.add("Slice", shape, _whole(graph, [3]), _whole(graph, [5]))
-    return graph.add("Reshape", x, graph.add("Concat", _whole(graph, [0, heads]), rest, axis=0))
+    rest = graph.add("Slice", shape, whole(graph, [3]), whole(graph, [5]))
+    return graph.add("Reshape", x, graph.add("Concat", whole(graph, [0, heads]), rest, axis=0))
 
 
 def _rotate(graph: Graph, x: str, turn: tuple[str, str]) -> str:
@@ -294,7 +294,7 @@ def norm(graph: Graph, layer: nn.LayerNorm | nn.RMSNorm, x: str) -> str:
     if isinstance(layer, nn.LayerNorm):
         shift = [] if layer.bias is None else [graph.weight(layer.bias)]
         return graph.add("LayerNormalization", x, scale, *shift, axis=-1, epsilon=epsilon)
-    square = graph.add("ReduceMean", graph.add("Mul", x, x), _whole(graph, [-1]))
+    square = graph.add("ReduceMean", graph.add("Mul", x, x), whole(graph, [-1]))
     root = graph.add("Sqrt", graph.add("Add", square, graph.either(epsilon)))
     return graph.add("Mul", graph.add("Div", x, root), scale)
 
@@ -311,40 +311,41 @@ def gelu(graph: Graph, x: str, approximate: str = "none") -> str:
 
 
 def _real(graph: Graph, tokens: str) -> str:
-    return graph.add("GreaterOrEqual", tokens, _whole(graph, 0))
+    return graph.add("GreaterOrEqual", tokens, whole(graph, 0))
 
 
 def _lengths(graph: Graph, tokens: str) -> str:
     """Tokens of each text (N, 1), int64."""
-    return graph.add("ReduceSum", graph.cast(_real(graph, tokens), "int64"), _whole(graph, [1]))
+    return graph.add("ReduceSum", graph.cast(_real(graph, tokens), "int64"), whole(graph, [1]))
 
 
 def _embed(graph: Graph, table: str, tokens: str) -> str:
     """Rows of a table (V, C) for tokens: (N, T, C), zeros where a text is over."""
-    rows = graph.add("Gather", table, graph.add("Max", tokens, _whole(graph, 0)))
-    real = graph.add("Unsqueeze", _float(graph, _real(graph, tokens)), _whole(graph, [-1]))
+    rows = graph.add("Gather", table, graph.add("Max", tokens, whole(graph, 0)))
+    real = graph.add("Unsqueeze", _float(graph, _real(graph, tokens)), whole(graph, [-1]))
     return graph.add("Mul", rows, real)
 
 
 def _mean(graph: Graph, x: str, tokens: str) -> str:
     """The mean of x (N, T, C) over the tokens that are there; zero for a text of none."""
-    real = graph.add("Unsqueeze", _float(graph, _real(graph, tokens)), _whole(graph, [-1]))
-    sums = graph.add("ReduceSum", graph.add("Mul", x, real), _whole(graph, [1]), keepdims=0)
-    some = graph.add("Max", _lengths(graph, tokens), _whole(graph, 1))
+    real = graph.add("Unsqueeze", _float(graph, _real(graph, tokens)), whole(graph, [-1]))
+    sums = graph.add("ReduceSum", graph.add("Mul", x, real), whole(graph, [1]), keepdims=0)
+    some = graph.add("Max", _lengths(graph, tokens), whole(graph, 1))
     return graph.add("Div", sums, _float(graph, some))
 
 
 def _size(graph: Graph, x: str, axis: int) -> str:
     """How long an axis is, (1,) int64."""
-    return graph.add("Gather", graph.add("Shape", x), _whole(graph, [axis]))
+    return graph.add("Gather", graph.add("Shape", x), whole(graph, [axis]))
 
 
 def _slice(graph: Graph, x: str, start: int, end: str | int, axis: int) -> str:
-    until = end if isinstance(end, str) else _whole(graph, [end])
-    return graph.add("Slice", x, _whole(graph, [start]), until, _whole(graph, [axis]))
+    until = end if isinstance(end, str) else whole(graph, [end])
+    return graph.add("Slice", x, whole(graph, [start]), until, whole(graph, [axis]))
 
 
-def _whole(graph: Graph, value: int | list[int]) -> str:
+def whole(graph: Graph, value: int | list[int]) -> str:
+    """Whole numbers as a constant."""
     return graph.either(value, np.int64)
 
 

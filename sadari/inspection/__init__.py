@@ -13,9 +13,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from sadari.errors import SadariError
-from sadari.lang import in_unit
+from sadari.lang import in_unit, unit_of
 
 if TYPE_CHECKING:
+    from sadari.data.prepare import Prepared
     from sadari.inspection.view import View
     from sadari.runs import Run
 
@@ -37,6 +38,8 @@ class ViewInfo:
     """It takes the runs of a whole climb at once."""
     kinds: tuple[str, ...] = ("table", "series")
     """Kinds of data that it knows how to show."""
+    data: bool = False
+    """It looks at the data alone: prepared data does as well as a run."""
 
     def fits(self, task: str, rung: str, kind: str = "table") -> bool:
         return task in self.tasks and rung in self.rungs and kind in self.kinds
@@ -50,10 +53,11 @@ def _view(
     summary_ko: str,
     many: bool = False,
     kinds: tuple[str, ...] = ("table", "series"),
+    data: bool = False,
 ) -> tuple[str, ViewInfo]:
     word = name.replace("-", "_")
     module = f"sadari.inspection.{word}"
-    return name, ViewInfo(module, word, tasks, rungs, summary_en, summary_ko, many, kinds)
+    return name, ViewInfo(module, word, tasks, rungs, summary_en, summary_ko, many, kinds, data)
 
 
 BOTH = ("regress", "classify")
@@ -61,6 +65,9 @@ EVERY = (*REGRESS, *CLASSIFY, *NETWORKS)
 READERS = ("one-hot", "embedding", "rnn", "lstm", "attention", "transformer", "probe", "fine-tune")
 ANY = ("table", "series", "text")
 WRITERS = ("rnn", "lstm", "lstm-attention", "transformer")
+CONVOLUTIONS = ("alexnet", "vgg", "resnet")
+TRAINED = ("shallow", *CONVOLUTIONS, "vit", "fine-tune", "distilled")
+PICTURES = ("nearest", "logistic", "probe", *TRAINED)
 
 VIEWS: dict[str, ViewInfo] = dict(
     (
@@ -71,21 +78,21 @@ VIEWS: dict[str, ViewInfo] = dict(
             many=True,
         ),
         _view(
-            "residuals", ("regress",), (*REGRESS, *NETWORKS, "rnn", "lstm"),
+            "residuals", ("regress",), (*REGRESS, *NETWORKS, "convolution", "rnn", "lstm"),
             "what is left over: target minus prediction, and the rows that are worst",
             "남은 오차: 목표에서 예측을 뺀 값, 그리고 가장 크게 빗나간 행",
         ),
         _view(
-            "calibration", ("classify",), (*CLASSIFY, *NETWORKS, *READERS),
+            "calibration", ("classify",), (*CLASSIFY, *NETWORKS, "convolution", *READERS, *PICTURES),
             "whether 80% means 80 %: probability said against share that came true",
             "80%라고 말하면 정말 80%인가: 말한 확률과 실제 비율",
-            kinds=ANY,
+            kinds=(*ANY, "images"),
         ),
         _view(
-            "confusion", ("classify",), (*CLASSIFY, *NETWORKS, *READERS),
+            "confusion", ("classify",), (*CLASSIFY, *NETWORKS, "convolution", *READERS, *PICTURES),
             "which class is taken for which",
             "어느 클래스를 어느 클래스로 잘못 보는가",
-            kinds=ANY,
+            kinds=(*ANY, "images"),
         ),
         _view(
             "boundary", ("classify",), (*CLASSIFY, *NETWORKS),
@@ -182,6 +189,66 @@ VIEWS: dict[str, ViewInfo] = dict(
             "번역 하나를 찾는 탐색을 나무로, 그리고 빔을 넓히면 무엇이 달라지는가",
             kinds=("pairs",),
         ),
+        _view(
+            "receptive-field", ("classify",), CONVOLUTIONS,
+            "how much of a picture a place of each stage can see, and how much of it counts",
+            "단계마다 한 자리가 그림을 얼마나 볼 수 있고 그중 얼마가 중요한가",
+            kinds=("images",),
+        ),
+        _view(
+            "shapes", ("classify",), CONVOLUTIONS,
+            "size, weights, arithmetic and memory stage by stage, and without padding or pooling",
+            "단계마다의 크기·가중치·계산·메모리, 그리고 패딩이나 풀링이 없을 때",
+            kinds=("images",),
+        ),
+        _view(
+            "filters", ("classify",), ("logistic", "shallow", *CONVOLUTIONS, "vit"),
+            "the first layer's weights as pictures",
+            "첫 층의 가중치를 그림으로",
+            kinds=("images",),
+        ),
+        _view(
+            "features", ("classify",), CONVOLUTIONS,
+            "what the filters of some stages answer to one picture",
+            "그림 한 장에 대한 몇 단계 필터의 답",
+            kinds=("images",),
+        ),
+        _view(
+            "where", ("classify",), (*CONVOLUTIONS, "vit"),
+            "the part of a picture that an answer comes from, put to the test",
+            "답이 그림의 어디에서 왔는지, 그리고 그 시험",
+            kinds=("images",),
+        ),
+        _view(
+            "mistakes", ("classify",), PICTURES,
+            "the pictures that it is surest about and wrong, and the labels that it doubts",
+            "확신했지만 틀린 그림, 그리고 의심스러운 라벨",
+            kinds=("images",),
+        ),
+        _view(
+            "depth", ("classify",), ("prior", *PICTURES),
+            "plain networks of 20, 32 and 56 layers against residual ones, trained here",
+            "평범한 망과 지름길이 있는 망을 20·32·56층으로 훈련해 견준다",
+            kinds=("images",),
+        ),
+        _view(
+            "transfer", ("classify",), ("prior", *PICTURES),
+            "the score against the number of labelled pictures, from nothing and from a pretrained network",
+            "라벨 붙은 그림 수에 따른 점수, 처음부터 배울 때와 배워 온 것이 있을 때",
+            kinds=("images",),
+        ),
+        _view(
+            "rate", ("classify",), TRAINED,
+            "what more training does to it at each learning rate, and the rate that destroys what it knew",
+            "더 훈련하면 학습률마다 어떻게 되는지, 그리고 배운 것을 잃는 학습률",
+            kinds=("images",),
+        ),
+        _view(
+            "augment", ("classify",), ("prior", *PICTURES),
+            "what each random change makes of the pictures; a data set does as well as a run",
+            "무작위 변환마다 바뀌는 그림(실행 대신 데이터도 볼 수 있다)",
+            kinds=("images",), data=True,
+        ),
     )
 )  # fmt: skip
 
@@ -227,6 +294,35 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
         raise SadariError(
             "these runs have different tasks, regress and classify; look into runs of one climb"
         )
+    function = _checked(view, options)
+    seen = function(several if info.many else several[0], **options)
+    unit = unit_of(several[0].kind, task)
+    if unit != "row" and "table" in info.kinds:  # a view for all data, which speaks of rows
+        words = {part: _in_unit(getattr(seen, part), unit) for part in ("title", "caption", "see")}
+        count = {"rows": _in_unit(seen.labels["rows"], unit)} if "rows" in seen.labels else {}
+        seen = replace(seen, **words, labels=seen.labels | count)
+    return seen
+
+
+def look_at_data(prepared: Prepared, view: str, **options: Any) -> View:
+    """Look at prepared data from which no rung has learnt yet.
+
+    Raises SadariError when there is no such view, when it looks into a run or at data of another kind, or
+    when an option is none of the view's.
+    """
+    of_data = [name for name, info in VIEWS.items() if info.data]
+    if view not in of_data:
+        raise SadariError(
+            f"{view!r} is no look at data that no rung was fitted to; those are: {', '.join(of_data)}"
+        )
+    if prepared.kind not in VIEWS[view].kinds:
+        kinds = ", ".join(VIEWS[view].kinds)
+        raise SadariError(f"{prepared.table.name} is read as {prepared.kind}, and {view} looks at {kinds}")
+    return _checked(view, options)(prepared, **options)
+
+
+def _checked(view: str, options: dict[str, Any]) -> Any:
+    """The function of a view. Raises SadariError for an option that it does not have."""
     function = view_function(view)
     known = [
         name
@@ -237,11 +333,8 @@ def look(runs: Run | Sequence[Run], view: str, **options: Any) -> View:
         if name not in known:
             flags = ", ".join("--" + option.replace("_", "-") for option in known) or "none"
             raise SadariError(f"view {view!r} has no option --{name.replace('_', '-')}; its options: {flags}")
-    seen = function(several if info.many else several[0], **options)
-    if several[0].kind == "text" and "table" in info.kinds:  # a view for all data, which speaks of rows
-        seen = replace(seen, **{part: _of_texts(getattr(seen, part)) for part in ("title", "caption", "see")})
-    return seen
+    return function
 
 
-def _of_texts(said: tuple[str, str]) -> tuple[str, str]:
-    return in_unit(said[0], "text"), in_unit(said[1], "text")
+def _in_unit(said: tuple[str, str], unit: str) -> tuple[str, str]:
+    return in_unit(said[0], unit), in_unit(said[1], unit)

@@ -55,7 +55,7 @@ TEXTS = {
     "points": ("{value:.1f} percentage points", "{value:.1f}%p"),
     "said": ("probability said", "말한 확률"),
     "came": ("share that came true", "실제 비율"),
-    "rows": ("rows", "행"),
+    "rows": ("rows", "행 수"),
 }
 
 

@@ -21,8 +21,8 @@ TEXTS = {
     ),
     "perfect": ("{rung}: all {rows} right", "{rung}: {rows}행 모두 정답"),
     "caption": (
-        "Down: the true class. Across: the answer. Each cell counts {part} rows; its colour is the share of "
-        "the row.{left}",
+        "Down: the true class. Across: the answer. Each cell counts {part} rows; its colour is their share "
+        "of the class.{left}",
         "세로: 실제 클래스. 가로: 모델의 답. 칸의 수는 {part} 데이터의 행 수, 색은 그 줄에서 차지하는 "
         "비율.{left}",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -32,7 +32,7 @@ class Rows:
     numbers: np.ndarray
     """Their row numbers in the table, counted from 0, ascending."""
     features: np.ndarray
-    """Encoded, (N, C) float32."""
+    """Encoded, (N, C) float32; of pictures, pixels (N, H, W, C) uint8."""
     targets: np.ndarray
     """In model space float32, or class numbers int64, (N,)."""
     values: np.ndarray
@@ -50,6 +50,11 @@ def sample(run: Run, part: Part = "train", limit: int = 2000) -> Rows:
     numbers = getattr(prepared.split, part)
     if len(numbers) > limit:
         numbers = np.sort(np.random.default_rng(0).choice(numbers, limit, replace=False))
+    if prepared.kind == "images":  # decoded already
+        every, arrays = getattr(prepared.split, part), getattr(prepared, part)
+        at: Any = slice(None) if len(numbers) == len(every) else np.searchsorted(every, numbers)
+        frame = prepared.table.frame.collect()[numbers]
+        return Rows(frame, numbers, arrays.features[at], arrays.targets[at], arrays.targets[at])
     if prepared.table.streamed:
         wanted = pl.DataFrame({"row": numbers.astype(np.uint32)})
         rows = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +64,8 @@ class View:
         return self.labels[array][lang == "ko"] if array in self.labels else array
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; a value that is not finite becomes null, since JSON has neither NaN nor infinity."""
+        """Plain JSON; a value that is not finite becomes null, since JSON has neither NaN nor infinity, and
+        bytes of pixels (..., H, W, C) are written as base64."""
         return {
             "view": self.name,
             **{part: _said(getattr(self, part)) for part in ("title", "caption", "see")},
@@ -100,6 +102,9 @@ def _read(said: Mapping[str, str]) -> Said:
 
 
 def _packed(values: np.ndarray) -> dict[str, Any]:
+    if values.dtype == np.uint8 and values.ndim > 2:  # pixels: as lists they would take ten times the room
+        packed = base64.b64encode(values.tobytes()).decode()
+        return {"dtype": "uint8", "shape": list(values.shape), "base64": packed}
     flat = values.ravel().tolist()
     if values.dtype.kind == "f":
         flat = [value if np.isfinite(value) else None for value in flat]
@@ -108,6 +113,9 @@ def _packed(values: np.ndarray) -> dict[str, Any]:
 
 
 def _unpacked(packed: Mapping[str, Any]) -> np.ndarray:
+    if "base64" in packed:
+        pixels = base64.b64decode(packed["base64"], validate=True)
+        return np.frombuffer(pixels, np.uint8).reshape(packed["shape"]).copy()
     values = packed["values"]
     if packed["dtype"].startswith("float"):
         values = [np.nan if value is None else value for value in values]

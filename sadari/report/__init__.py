@@ -1,9 +1,10 @@
 """`report.html`: one self-contained page that a stranger understands in ten seconds and an engineer can check
 in ten minutes.
 
-It opens with the verdict, then the ladder as a picture, then scores, prices, the question of more data, looks
-inside, what the data said, and how everything was measured. No script, no network: a policy in the page
-forbids both. Every text that comes from outside, such as a column's name or a path, is escaped.
+It opens with the verdict (of pictures, with some of them), then the ladder as a picture, then scores, prices,
+the question of more data, looks inside, what the data said, and how everything was measured. No script, no
+network: a policy in the page forbids both. Every text that comes from outside, such as a column's name or a
+path, is escaped.
 """
 
 from __future__ import annotations
@@ -19,36 +20,49 @@ from sadari.report.figures import price_picture, sizes_picture
 from sadari.report.html import facts, figure, section, tag
 from sadari.report.ladder import ladder
 from sadari.report.method import method, notes
+from sadari.report.pictures import mistakes, strip, thumbnails
 from sadari.report.style import CSS
 from sadari.report.tables import prices, scores
 from sadari.report.words import Words
 
 if TYPE_CHECKING:
+    from sadari.data.prepare import Prepared
     from sadari.runs import Run
 
 REPORT = "report.html"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def write_report(folder: Path, content: Mapping[str, Any], runs: Sequence[Run], lang: Lang) -> Path:
-    """Write a climb's report: `content` as climb.json holds it, `runs` bottom to top for the looks inside."""
+def write_report(
+    folder: Path, content: Mapping[str, Any], runs: Sequence[Run], lang: Lang, prepared: Prepared
+) -> Path:
+    """Write a climb's report: `content` as climb.json holds it, `runs` bottom to top for the looks inside,
+    `prepared` for the pictures that it shows."""
     from sadari.report.looks import looks  # draws charts: a second of imports
 
     path = folder / REPORT
-    files.write_atomic(path, page(content, lang, looks(runs, content["verdict"]["rung"], lang)))
+    inside = looks(runs, content["verdict"]["rung"], lang)
+    files.write_atomic(path, page(content, lang, inside, thumbnails(prepared, content.get("pictures"))))
     return path
 
 
-def page(content: Mapping[str, Any], lang: Lang, looks: Sequence[str] = ()) -> str:
-    """The report as HTML, given the looks inside as figures."""
+def page(
+    content: Mapping[str, Any],
+    lang: Lang,
+    looks: Sequence[str] = (),
+    drawn: Mapping[tuple[str, int], str] | None = None,
+) -> str:
+    """The report as HTML, given the looks inside as figures, and the pictures that `content` names."""
     words = Words.of(content, lang)
     body = (
         _opening(content, words),
+        strip(content, words, drawn or {}),
         ladder(content, words),
         scores(content, words),
         prices(content, words),
         _pictures(content, words),
         _samples(content, words),
+        mistakes(content, words, drawn or {}),
         section(words("looks"), tag("div", *looks, cls="pictures")) if looks else "",
         notes(content, words),
         method(content, words),

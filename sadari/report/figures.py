@@ -54,7 +54,7 @@ def price_picture(content: Mapping[str, Any], words: Words) -> str:
     upward = _upward([rung["score"] for rung in rungs], words)
     parts = _score_grid(upward, words, WIDTH - RIGHT - NAMES + 12)
     for power in range(first, last + 1):
-        parts.append(_text(across(10.0**power), HEIGHT - BOTTOM + 16, f"{10.0**power:g}", "middle"))
+        parts.append(_text(across(10.0**power), HEIGHT - BOTTOM + 16, _power(power), "middle"))
     parts.append(_text(LEFT, HEIGHT - 6, words("price axis"), "start"))
     places = [(across(rung["microseconds_per_example"]), upward(rung["score"])) for rung in rungs]
     for rung, (x, y), label in zip(rungs, places, _apart([y for _, y in places]), strict=True):
@@ -96,6 +96,11 @@ def sizes_picture(content: Mapping[str, Any], words: Words) -> str:
         points = ", ".join(f"{count:,} {words.score(score)}" for count, score in _points(curve))
         said.append(f"{escape(curve['rung'])}: {points}")
     return _svg(parts, f"{words('sizes chart')}: {'; '.join(said)}")
+
+
+def _power(power: int) -> str:
+    """Ten to a power with at most three digits, so that neighbours have room."""
+    return f"{10.0**power:g}" if power < 3 else f"{10.0 ** (power % 3):g}{('', 'k', 'M', 'G')[power // 3]}"
 
 
 def _short(name: str) -> str:

@@ -11,7 +11,10 @@ from sadari.lang import Note, in_unit, unit_of
 from sadari.price import TEXTS as PRICES
 from sadari.report.html import facts, section, tag
 from sadari.report.ladder import budget
+from sadari.report.pictures import reading
 from sadari.report.words import Words
+
+ENCODED = {"text": "tokens", "images": "pictures"}  # what the data was made of, by its kind
 
 
 def notes(content: Mapping[str, Any], words: Words) -> str:
@@ -26,7 +29,7 @@ def notes(content: Mapping[str, Any], words: Words) -> str:
     about = {
         words("source"): escape(data["path"]),
         words("licence"): escape(data["licence"]),
-        words("tokens" if words.kind == "text" else "columns"): _columns(data, words),
+        words(ENCODED.get(words.kind, "columns")): _columns(data, words),
         words("classes"): escape(", ".join(data["classes"] or [])),
         words("fingerprint"): tag("code", escape(data["fingerprint"][:16])),
     }
@@ -86,6 +89,8 @@ def method(content: Mapping[str, Any], words: Words) -> str:
 
 def _columns(data: Mapping[str, Any], words: Words) -> str:
     """How the data was encoded."""
+    if words.kind == "images":
+        return reading(data, words)
     if words.kind != "text":
         return words("columns said", columns=data["columns"], features=data["features"])
     parts = data.get("tokens", {})

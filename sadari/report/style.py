@@ -98,6 +98,16 @@ svg.own text { font-family: inherit; fill: var(--soft); font-size: 12px }
 svg.own .label { fill: var(--ink); font-size: 12.5px }
 svg.own .grid { stroke: var(--line) }
 svg.own .lead { stroke: var(--mute); stroke-width: .7; opacity: .6 }
+.strip { display: flex; flex-wrap: wrap; gap: 10px; margin: 22px 0 8px }
+.strip figure { margin: 0; padding: 8px; text-align: center; max-width: 100% }
+.strip div { display: flex; flex-wrap: wrap; gap: 4px; justify-content: center }
+.strip img { display: block; width: 56px; height: 56px; border-radius: 4px; background: var(--line) }
+.strip img.pixels { image-rendering: pixelated }
+.strip figcaption { max-width: 232px; margin: 5px auto 0; font-size: 13px; line-height: 1.35;
+  color: var(--ink); overflow-wrap: anywhere }
+.strip.wide { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)) }
+.strip.wide img { width: 96px; height: 96px }
+.strip.wide small { display: block; color: var(--soft); font-size: 12px }
 ul.notes { list-style: none; padding: 0; margin: 10px 0 }
 ul.notes li { padding: 8px 12px; border-left: 4px solid var(--line); background: var(--card); margin: 8px 0;
   border-radius: 0 8px 8px 0; overflow-wrap: anywhere }

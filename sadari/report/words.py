@@ -27,6 +27,10 @@ TEXTS = {
         "{name} · foretells the next token ({task}) · {rows:,} documents",
         "{name} · 다음 토큰 맞히기({task}) · 문서 {rows:,}편",
     ),
+    "about of pictures": (
+        "{name} · tells “{target}” ({task}) · {rows:,} pictures",
+        "{name} · “{target}” 맞히기({task}) · 그림 {rows:,}장",
+    ),
     "answer": ("the answer", "답"),
     "ladder": ("The ladder", "사다리"),
     "ladder lead": (
@@ -34,6 +38,12 @@ TEXTS = {
         "test rows that none of them had seen. A dot is the {metric}, its bar the 95% interval.",
         "모든 단을 같은 {train:,}행으로 {budget} 안에서 훈련하고, 아무도 본 적 없는 같은 시험 "
         "{test:,}행으로 채점했습니다. 점은 {metric}, 막대는 95% 구간입니다.",
+    ),
+    "ladder lead of pictures": (
+        "Each rung was trained on the same {train:,} pictures within {budget} and scored on the same "
+        "{test:,} test pictures that none of them had seen. A dot is the {metric}, its bar the 95% interval.",
+        "모든 단을 같은 그림 {train:,}장으로 {budget} 안에서 훈련하고, 아무도 본 적 없는 같은 시험 그림 "
+        "{test:,}장으로 채점했습니다. 점은 {metric}, 막대는 95% 구간입니다.",
     ),
     "steps budget": ("{count:,} steps", "{count:,}걸음"),
     "seconds budget": ("{count:g} seconds", "{count:g}초"),
@@ -99,7 +109,7 @@ TEXTS = {
     "sizes caption": (
         "{metric} on the test rows after learning from an eighth, a quarter, a half and all of the training "
         "rows, with 95% intervals.",
-        "훈련 행의 1/8, 1/4, 1/2, 전부로 배운 뒤 시험 행의 {metric}과 95% 구간입니다.",
+        "훈련 행의 1/8, 1/4, 1/2, 전부로 배운 뒤 시험 행의 {metric}입니다. 막대는 95% 구간입니다.",
     ),
     "point": ("{name} {x}: {y}", "{name} {x}: {y}"),
     "samples": ("What each rung writes", "단마다 쓰는 글"),
@@ -115,6 +125,39 @@ TEXTS = {
     ),
     "reference": ("in the data", "데이터"),
     "truth": ("how it goes on", "실제 글"),
+    "strip": (
+        "Some of the training pictures, as the rungs see them: {reading}.",
+        "훈련 그림 몇 장입니다. 단은 그림을 이렇게 봅니다: {reading}.",
+    ),
+    "strip of many": (
+        "Some of the training pictures, of {shown} of the {classes:,} classes, as the rungs see them: "
+        "{reading}.",
+        "클래스 {classes:,}가지 가운데 {shown}가지의 훈련 그림입니다. 단은 그림을 이렇게 봅니다: {reading}.",
+    ),
+    "reading": (
+        "{size} x {size} pixels, {colours}",
+        "{size} x {size} 픽셀, {colours}",
+    ),
+    "grey": ("grey", "흑백"),
+    "colour": ("in colour", "컬러"),
+    "files": (
+        ", from files of {width:,} x {height:,} as a rule",
+        ", 원래 파일은 보통 {width:,} x {height:,}",
+    ),
+    "fit crop": ("; cropped to their middle", ", 가운데만 잘라 씀"),
+    "fit pad": ("; with white margins", ", 흰 여백을 두름"),
+    "fit squash": ("; squashed into a square", ", 정사각형으로 눌러 맞춤"),
+    "mistakes": ("The surest mistakes", "가장 확신한 실수"),
+    "mistakes lead": (
+        "{rung} gets {wrong:,} of the {test:,} test pictures wrong ({shown} shown, the surest first). Would "
+        "you have known? If not, the picture is hard; if you agree with {rung}, the label may be wrong.",
+        "{rung} 단은 시험 그림 {test:,}장 가운데 {wrong:,}장을 틀립니다(확신이 큰 것부터 {shown}장). "
+        "사람도 틀릴 만하면 어려운 그림이고, {rung} 단의 답이 맞아 보이면 라벨이 틀렸을 수 있습니다.",
+    ),
+    "said": ("said {answer}, {share} sure", "답 {answer}, 확신 {share}"),
+    "truth is": ("label {label}", "라벨 {label}"),
+    "nobody": ("no rung gets it right", "맞힌 단 없음"),
+    "others": ("right: {rungs}", "맞힌 단: {rungs}"),
     "looks": ("A look inside", "안을 들여다보면"),
     "data": ("The data", "데이터"),
     "no notes": ("Nothing stood out.", "눈에 띄는 것이 없었습니다."),
@@ -142,6 +185,10 @@ TEXTS = {
         "kept; {tuned}",
         "단마다 예산 {budget}. 신경망은 시드 {starts}개로 한꺼번에 훈련해 검증 행에서 가장 좋은 것을 남김. "
         "{tuned}",
+    ),
+    "training said of pictures": (
+        "budget {budget} a rung; from the validation pictures the best weights are kept; {tuned}",
+        "단마다 예산 {budget}. 검증 그림에서 가장 좋은 가중치를 남김. {tuned}",
     ),
     "untuned": ("default settings", "기본 설정"),
     "tuned": ("{count} settings tried for each rung", "단마다 설정 {count}가지를 시험함"),
@@ -179,6 +226,7 @@ TEXTS = {
     "licence": ("licence", "라이선스"),
     "fingerprint": ("fingerprint", "지문"),
     "columns": ("columns", "열"),
+    "pictures": ("pictures", "그림"),
     "columns said": (
         "{columns:,}, encoded as {features:,} numbers",
         "{columns:,}개, 수 {features:,}개로 부호화",
@@ -214,7 +262,7 @@ class Words:
 
     def __call__(self, key: str, **values: Any) -> str:
         safe = {name: escape(value) if isinstance(value, str) else value for name, value in values.items()}
-        own = {"text": " of texts", "series": ""}.get(self.kind, "")
+        own = {"text": " of texts", "images": " of pictures"}.get(self.kind, "")
         own = " of a language" if self.task == "language" else own
         template = TEXTS.get(key + own, TEXTS[key])[self.lang == "ko"]
         return in_unit(template, unit_of(self.kind, self.task, key in PRICED)).format(**safe)

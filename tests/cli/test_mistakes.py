@@ -22,7 +22,7 @@ import pytest
             "sadari fit shallow needs a table, or the name of a bundled one; try: sadari fit shallow",
         ),
         ("climb", "sadari climb needs a table"),
-        ("predict", "sadari predict needs a run, and rows or a text"),
+        ("predict", "sadari predict needs a run, and rows, a text or a photo"),
         ("look", "sadari look needs a run's folder"),
         ("data get", "sadari data get needs a name"),
         ("fit shallow d --widht 3", "sadari fit shallow has no option --widht; did you mean --width?"),

@@ -27,7 +27,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
         if key not in known:
             out = folder / str(len(known))
             small = {"model": NETWORK} if rung in ("shallow", "deep", "deep-skip") else {}
-            known[key] = fit(rung, data, out=out, budget=STEPS, **{**small, **settings})
+            known[key] = fit(rung, data, out=out, **{"budget": STEPS, **small, **settings})
         return known[key]
 
     return fit_once

@@ -108,7 +108,6 @@ def test_settings_that_no_network_can_have_are_refused() -> None:
         SeriesConvolution(SeriesConvolutionConfig(), 2, 1)
 
 
-@pytest.mark.slow
 def test_reads_mnist1d_as_well_as_its_authors_report() -> None:
     """94 % in the paper (figure 4), with 4,000 training rows; here with 3,200, and early stopping on 800."""
     prepared = prepare("mnist1d", kind="series")
