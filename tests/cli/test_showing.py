@@ -44,7 +44,8 @@ def test_one_rung_in_full(sadari: Callable) -> None:
     assert (
         "exactly one hidden layer" in out and "--width" in out and "try: sadari fit shallow diabetes" in out
     )
-    assert "classify images (not there yet)" in out
+    assert "\nshallow: classify images\n" in out
+    assert "classify images (not there yet)" in sadari("rungs", "zero-shot")[1]
     assert "try:" not in sadari("rungs", "siglip")[1]
 
 
