@@ -10,7 +10,9 @@ eager   a loop over MarianMTModel in fp32: its own forward with labels, backward
         our batches; `usual` on what its users have, as many pairs a batch in drawn order, padded to the
         longest
 ratio   tokens a second of ours in bf16 over eager's on the same batches, the median of the rounds' ratios
-gap     largest difference of the losses of 20 steps on the same batches, in nats
+first   difference of the first losses on the same batch, in nats
+gap     largest difference of those of 20 steps: what is rounded otherwise grows, since AdamW's first steps
+        are as large for a small gradient as for a large one
 
 The second table is a step of ours by the length n of both sides at 8,192 tokens a batch: seconds a 1,000
 tokens are a + b n. What is a does not grow with the length (products with weights, the vocabulary); b n is
@@ -52,7 +54,8 @@ LENGTHS, ROOM = (32, 64, 128, 256, 512, 1024), 8192
 CORES = len(os.sched_getaffinity(0))
 RESULTS = Path(__file__).parent / "results"
 
-SIZES = TranslatorConfig(layers=3, width=256, norm_first=False, share=True, dropout=0.0)
+# without a bias a word: Marian has one, and does not learn it
+SIZES = TranslatorConfig(layers=3, width=256, norm_first=False, share=True, bias=False, dropout=0.0)
 Batch = Mapping[str, Tensor]
 Step = Callable[[Batch], float]
 
@@ -132,7 +135,7 @@ def compare(arrays: Batch) -> dict[str, object]:
     own, its = ours(copy.deepcopy(first), False), eager(copy.deepcopy(reference))
     losses = [(own(batch), its(batch)) for batch in batches[:20]]
     assert losses[-1][0] < losses[0][0] - 0.3, "nothing was learnt"
-    gap = max(abs(a - b) for a, b in losses)
+    start, gap = abs(losses[0][0] - losses[0][1]), max(abs(a - b) for a, b in losses)
     half = ours(copy.deepcopy(first), True)
     half_gap = max(abs(half(batch) - exact) for batch, (exact, _) in zip(batches, losses, strict=False))
     usual = usual_batches(arrays, len(arrays["features"]) // feed.per_epoch, (ROUNDS + 1) * STEPS)
@@ -155,7 +158,8 @@ def compare(arrays: Batch) -> dict[str, object]:
     row: dict[str, object] = {name: round(statistics.median(found)) for name, found in rates.items()}
     return row | {
         "ratio": ratio("bf16", "eager_same"), "ratio_usual": ratio("bf16", "eager_usual"),
-        "ratio_fp32": ratio("fp32", "eager_same"), "gap_fp32": f"{gap:.1e}", "gap_bf16": f"{half_gap:.1e}",
+        "ratio_fp32": ratio("fp32", "eager_same"), "first": f"{start:.1e}",
+        "gap_fp32": f"{gap:.1e}", "gap_bf16": f"{half_gap:.1e}",
         "rounds": ROUNDS, "torch": torch.__version__, "transformers": transformers.__version__,
         "machine": f"{platform.machine()}, {CORES} core(s)",
     }  # fmt: skip
@@ -215,7 +219,8 @@ def main() -> None:
     print(" ".join(f"{name}={value}" for name, value in row.items()), flush=True)
     write("pairs_training.csv", [row])
     write("pairs_lengths.csv", lengths())
-    assert float(str(row["gap_fp32"])) < 1e-3, f"another loss curve: {row}"
+    assert float(str(row["first"])) < 1e-4, f"another loss: {row}"
+    assert float(str(row["gap_fp32"])) < 1e-2, f"another loss curve: {row}"
     assert float(str(row["ratio"])) >= GOAL, f"slower than the goal: {row}"
 
 
