@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from sadari.errors import SadariError
 from sadari.layers.attention import attend, check_heads, merge_heads, split_heads
 from sadari.layers.dense import Recorder, unrecorded
-from sadari.layers.steps import StepLayer, can_step
+from sadari.layers.steps import StepLayer, can_step, few_rows
 from sadari.layers.tied import make_head
 from sadari.layers.tokens import PAD, embed, is_real
 from sadari.marian import read_marian
@@ -151,6 +151,8 @@ class Translation:
     """Target tokens read."""
     steps: tuple[StepLayer, ...] = ()
     """The decoder's layers for a token a row, where they can be written out."""
+    few: Any = None
+    """All of a step for few rows as compiled code (`layers.step_kernel.StepKernel`), where that pays."""
 
 
 class Attention(nn.Module):
@@ -345,10 +347,12 @@ class Translator(nn.Module):
         B, H, _, D = cross[0][0].shape
         past = cross[0][0].new_empty(len(self.layers), 2, B, H, ROOM, D)
         steps: tuple[StepLayer, ...] = ()
+        few = None
         if can_step(self, memory):
             cross = [(k.contiguous(), v.contiguous()) for k, v in cross]
             steps = tuple(map(StepLayer, self.layers))
-        return Translation(cross, real, torch.arange(B, device=past.device), 1, past, steps=steps)
+            few = few_rows(self.layers, self.norm, self.embedding, self.head)
+        return Translation(cross, real, torch.arange(B, device=past.device), 1, past, steps=steps, few=few)
 
     def step(
         self, tokens: Int[Tensor, "R T"], state: Translation
@@ -359,7 +363,12 @@ class Translator(nn.Module):
         if end > past.shape[4]:
             past = past.new_empty(*past.shape[:4], max(end, 2 * past.shape[4]), past.shape[5])
             past[..., :begin, :] = state.past[..., :begin, :]
-        x = self._embed(self.embedding, tokens if begin else self._opened(tokens), begin)  # (R, T, C)
+        tokens = tokens if begin else self._opened(tokens)
+        if T == 1 and state.few is not None and tokens.shape[0] <= state.few.rows:
+            place = self._waves(end, past)[begin]
+            logits = state.few(tokens, place, self._size, past, begin, state.cross, state.real)
+            return logits, replace(state, past=past, length=end)
+        x = self._embed(self.embedding, tokens, begin)  # (R, T, C)
         if T == 1 and state.steps:
             x, hidden = x[:, 0], None if state.real is None else ~state.real
             for step, own, cross in zip(state.steps, past, state.cross, strict=True):
@@ -384,15 +393,18 @@ class Translator(nn.Module):
         if len(there) == before and not moved:
             return state
         rows = rows.to(state.past.device)
-        if len(there) <= before and 2 * len(moved) <= len(there) and not moved.keys() & set(there):
+        past = state.past if len(there) == before else state.past[:, :, : len(there)]
+        apart = len(there) <= before and not moved.keys() & set(moved.values())  # what is read stays
+        if apart and state.few is not None and before <= state.few.rows:
+            state.few.move(state.past, state.length, there)
+        elif apart and 2 * len(moved) <= len(there):
             written = state.past[..., : state.length, :]
             for i, row in moved.items():
                 written[:, :, i] = written[:, :, row]
-            past = state.past if len(there) == before else state.past[:, :, : len(there)]
         else:
             used = -(-(state.length + 1) // STRIDE) * STRIDE  # so much of the room is copied
             past = state.past[..., :used, :].index_select(2, rows)
-        state = replace(state, past=past)
+        state = state if past is state.past else replace(state, past=past)
         if len(there) == before and all(i // state.each == row // state.each for i, row in moved.items()):
             return state
         index = rows // state.each  # of each new row, in the sources that are kept
@@ -440,12 +452,20 @@ class Translator(nn.Module):
     def _embed(self, table: nn.Embedding, tokens: Int[Tensor, "B T"], begin: int = 0) -> Tensor:
         """Words with their places, the first of which is `begin`."""
         x, end = embed(table, tokens), begin + tokens.shape[1]  # (B, T, C)
-        places = self._places
-        if places is None or len(places) < end or (places.device, places.dtype) != (x.device, x.dtype):
-            places = waves(max(2 * end, 64), self.config.width, self.config.positions).to(x)
+        return self.dropout(torch.add(self._waves(end, x)[begin:end], x, alpha=self._size))
+
+    def _waves(self, count: int, like: Tensor) -> Float[Tensor, "T C"]:
+        """At least so many places, where and as the numbers of `like` are."""
+        places, kind = self._places, (like.device, like.dtype)
+        if places is None or len(places) < count or (places.device, places.dtype) != kind:
+            places = waves(max(2 * count, 64), self.config.width, self.config.positions).to(like)
             self._places = places
-        size = math.sqrt(self.config.width) if self.config.scaled else 1.0
-        return self.dropout(torch.add(places[begin:end], x, alpha=size))
+        return places
+
+    @property
+    def _size(self) -> float:
+        """What a word's vector is multiplied by."""
+        return math.sqrt(self.config.width) if self.config.scaled else 1.0
 
     @staticmethod
     def parameter_count(config: TranslatorConfig, inputs: int, outputs: int) -> int:

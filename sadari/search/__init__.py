@@ -29,9 +29,11 @@ from sadari.layers.packed import packed
 from sadari.layers.rounded import KINDS
 from sadari.layers.shortlist import Shortlist, can_shortlist
 from sadari.layers.tokens import PAD, is_real, trimmed
+from sadari.search.alone import Alone
 from sadari.search.beams import Beams
 from sadari.search.settings import Candidate, Found, Searching, Step, Translator
 from sadari.search.single import Single
+from sadari.search.twins import twin_of, with_part
 
 __all__ = ["Candidate", "Found", "Searching", "Step", "Translator", "aligned", "search"]
 BLOCK = 128  # targets that are aligned at once
@@ -83,6 +85,9 @@ def search(
     scores = scores or drawing or several
     shortlist = len(real) == 1 and not (scores or searching.no_repeat)
     unwritten = set(never) - {end}
+    shown = align and getattr(model, "alignment", None) is None  # by the steps, where they looked
+    plain = not (shown or searching.no_repeat or searching.groups > 1 or trace is not None)
+    plain = plain and several == scores
     found: list[list[Found]] = [[] for _ in real]
     with torch.inference_mode(), _ready(model, shortlist, unwritten, precision) as ready:
         for length in sorted({len(prefix) for prefix in prefixes}):
@@ -90,7 +95,10 @@ def search(
             begun = [[start, *map(int, prefixes[i])] for i in rows]
             most = None if limits is None else limits[rows]
             about = ready, trimmed(sources[rows]), begun, searching, end, unwritten, align, scores, most
-            answers = Beams(*about).write(rows, trace) if several else Single(*about).write()
+            if len(rows) == 1 and plain:
+                answers = Alone(*about).beams() if several else Alone(*about).greedy()
+            else:
+                answers = Beams(*about).write(rows, trace) if several else Single(*about).write()
             for i, answer in zip(rows, answers, strict=True):
                 found[i] = answer
         if align and getattr(model, "alignment", None) is not None:
@@ -113,7 +121,8 @@ def _ready(model: Any, shortlist: bool, never: set[int], precision: str) -> Iter
             return
         head: Any = getattr(model, "head", None)
         large = shortlist and can_shortlist(head) and head.weight.numel() >= MANY
-        yield packed(model, {"head": Shortlist(head, never)} if large else None)
+        twin = twin_of(model)
+        yield with_part(twin, "head", Shortlist(head, never)) if large else twin
     finally:
         if training:
             model.train()

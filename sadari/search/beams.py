@@ -103,7 +103,7 @@ class Beams(Rows):
             rows, parents, word = _places(moved.ravel(), word.clip(0).ravel(), each == moved[0].size)
             rows = rows.reshape(moved.shape)
             logits, state = self.further(word, state, parents, len(logits))
-        return [_best(groups, self.how.n_best) for groups in self.kept]
+        return [best_of(groups, self.how.n_best) for groups in self.kept]
 
     def _order(self, logp: np.ndarray, word: np.ndarray, taken: list[np.ndarray]) -> np.ndarray:
         """A group's candidates (A, k m) from the best down, tokens that earlier groups took made dearer."""
@@ -153,7 +153,7 @@ def _hopeless(most: np.ndarray, worst: np.ndarray) -> np.ndarray:
     return np.all(most <= worst, axis=1)
 
 
-def _best(groups: list[list[Found]], count: int) -> list[Found]:
+def best_of(groups: list[list[Found]], count: int) -> list[Found]:
     """The best of each group, then the second best, until there are `count` that differ; by score."""
     found: dict[tuple[int, ...], Found] = {}
     for rank in range(count):

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sadari.errors import SadariError
+from sadari.layers.steps import ranked
 from sadari.layers.tokens import is_real
 from sadari.search.settings import Searching
 
@@ -71,13 +72,21 @@ class Rows:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log-probabilities (R, m) and tokens (R, m) of at least `count` likeliest, from the likeliest down,
         -inf for those that are never written; and the rows' normalisers: logp = logit - normaliser."""
+        m = min(count + len(self.never), logits.shape[1])
+        found = ranked(logits, m, self.scores) if history is None else None
+        logp, words, sums = found or self._ranked(logits, m, history)
+        if len(self.never):
+            logp[np.isin(words, self.never)] = -math.inf
+        return logp, words, sums
+
+    def _ranked(
+        self, logits: Float[Tensor, "R V"], count: int, history: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `likeliest` gives, before it is known what is never written."""
         logits = logits.float()
-        values, tokens = top(logits, min(count + len(self.never), logits.shape[1]))
+        values, tokens = top(logits, count)
         best = values[:, :1]
-        if not bool(best.isfinite().all()):
-            raise SadariError(
-                "the model's logits are no finite numbers; its training broke down: fit it again"
-            )
+        check_finite(bool(best.isfinite().all()))
         sums = np.zeros(len(logits))
         if self.scores:
             if self.room is None or len(self.room) < len(logits):
@@ -86,11 +95,8 @@ class Rows:
             share = torch.softmax(logits, 1, out=self.room[: len(logits)])
             sums = array((best - share.gather(1, tokens[:, :1]).log())[:, 0])
         if history is not None:
-            values, tokens = top(self.without_repeats(logits, history), values.shape[1])
-        logp, words = array(values) - sums[:, None], tokens.cpu().numpy()
-        if len(self.never):
-            logp[np.isin(words, self.never)] = -math.inf
-        return logp, words, sums
+            values, tokens = top(self.without_repeats(logits, history), count)
+        return array(values) - sums[:, None], tokens.cpu().numpy(), sums
 
     def without_repeats(self, logits: Tensor, history: np.ndarray) -> Tensor:
         """Logits with -inf for tokens that would complete a run of `no_repeat` that stands in the history."""
@@ -114,6 +120,12 @@ class Rows:
 
     def tensor(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.sources.device)
+
+
+def check_finite(finite: bool) -> None:
+    """Raise SadariError where the likeliest tokens' logits are not."""
+    if not finite:
+        raise SadariError("the model's logits are no finite numbers; its training broke down: fit it again")
 
 
 def closed(rest: np.ndarray) -> np.ndarray:
