@@ -11,6 +11,7 @@ Pixels stay single bytes until a batch needs them: a quarter of the memory, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from sadari.augment import Mixed, Operation, cutmix, mixup, parse
 from sadari.data.spec_images import ImageSpec
+from sadari.heap import kept_memory
+from sadari.layers.folded import folded
 from sadari.losses import Loss
 from sadari.tasks import Batch, Monitor, Penalised, TableTask, macs_of
 
@@ -92,6 +95,21 @@ class ImageTask(TableTask):
             chosen = torch.arange(most) * count // most
             arrays = {name: array[chosen] for name, array in arrays.items()}
         return super().score(model, arrays)
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module, features: Tensor, precision: str = "fp32") -> Tensor:
+        """As for rows, by a twin of the network with its norms folded away (`layers.folded`).
+
+        precision   of the network's numbers: fp32, or bf16, faster where the processor multiplies such
+        """
+        answer, count = folded(model, precision), len(features)
+        blocks = answer.blocks(count, self.inputs) or -(-count // self.together)
+        found = torch.empty(count, self.loss.outputs)
+        with kept_memory() if blocks > 1 else nullcontext():
+            for i in range(blocks):
+                rows = slice(i * count // blocks, (i + 1) * count // blocks)
+                found[rows] = answer(self.tensors(features[rows]))
+        return found
 
     def blocks(self, features: Tensor) -> Iterator[tuple[Any, Tensor]]:
         """Pictures to answer together, no more of them than `PIXELS` allows, as networks take them."""
