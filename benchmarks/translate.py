@@ -4,8 +4,8 @@ Marian's layout, 3 + 3 layers, width 256, 8,000 tokens, fp32; sentences of 20 to
 the same weights and write the same tokens but for a few sentences. Ours is `sadari.search`, the peers' their
 own loops in their best mode; no length penalty, as each has its own.
 
-workers 1    one thread, batches of 1 (8 sentences, after 60 others) and of 32; by processor time, which another program's load
-             changes little
+workers 1    one thread, batches of 1 (8 sentences, after 60 others) and of 32; by processor time, which
+             another program's load changes little
 workers 2    a file of 256 sentences in batches of 32 and two workers of one thread: ours two processes, as
              `sadari translate --jobs 2` has them, CTranslate2's inter_threads=2; by the clock
 ratio_...    sentences a second of ours over the peer's, the median of the rounds' own ratios
