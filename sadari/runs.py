@@ -238,6 +238,7 @@ class Run:
                 "fit": self.spec.fit,
                 "channels": self.spec.channels,
                 "image": self.spec.image,
+                "hold_out": self.config["data"].get("reading", {}).get("hold_out", ""),
             }
         found: dict[str, Any] = {**self.config["data"].get("reading", {}), "tokenizer": self.spec.tokenizer}
         if isinstance(self.spec, PairSpec):

@@ -17,6 +17,7 @@ from sadari.cli.options import (
     DataArgument,
     DropOption,
     FitOption,
+    HoldOutOption,
     ImageOption,
     KindOption,
     LangOption,
@@ -90,6 +91,7 @@ def climb(
     image: ImageOption = None,
     size: SizeOption = None,
     fit: FitOption = None,
+    hold_out: HoldOutOption = None,
     rungs: Annotated[
         tuple[str, ...] | None,
         Parameter(
@@ -151,6 +153,7 @@ def climb(
         image=image,
         size=size,
         fit=fit,
+        hold_out=hold_out,
     )
     prepared = prepare(
         data,

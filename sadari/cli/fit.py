@@ -20,6 +20,7 @@ from sadari.cli.options import (
     DataArgument,
     DropOption,
     FitOption,
+    HoldOutOption,
     ImageOption,
     KindOption,
     LangOption,
@@ -79,6 +80,7 @@ def fit_rung(
     image: ImageOption = None,
     size: SizeOption = None,
     fit: FitOption = None,
+    hold_out: HoldOutOption = None,
     loss: LossOption = None,
     smoothing: Annotated[
         float | None, Parameter(help="Label smoothing of the class losses, from 0 to 1.", group=LOOP)
@@ -138,6 +140,7 @@ def fit_rung(
         image=image,
         size=size,
         fit=fit,
+        hold_out=hold_out,
     )
     prepared = prepare(
         data,

@@ -112,6 +112,15 @@ FitOption = Annotated[
 ]
 
 
+HoldOutOption = Annotated[
+    str | None,
+    Parameter(
+        help="Pictures to test on, COLUMN=VALUE: those of an artist, a camera or a place; else a fifth.",
+        group=DATA,
+    ),
+]
+
+
 def reading_of(**said: str | int | None) -> dict[str, str | int]:
     """What was said of how texts or pictures are read, by the names of `prepare`."""
     return {name: value for name, value in said.items() if value}

@@ -69,7 +69,7 @@ def command(settings: Mapping[str, Any], worth: float | None, metric: Metric) ->
     ]
     words += ["--kind", settings["kind"]] if settings.get("kind") in ("series", "images") else []
     for name, value in settings.get("reading", {}).items():
-        words += [f"--{name}", str(value)]
+        words += [f"--{name.replace('_', '-')}", str(value)]
     for name in settings["drop"]:
         words += ["--drop", name]
     words += ["--log-target"] if settings["log_target"] else []

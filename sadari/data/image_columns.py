@@ -88,14 +88,15 @@ def choose(
     target: str | None,
     folder: Path,
     classes: Mapping[str, Sequence[str]] | None = None,
+    also: str | None = None,
 ) -> Found:
-    """Picture, label and group of a table, paths made full from `folder`.
+    """Picture, label and group of a table, and the column `also`, paths made full from `folder`.
 
     `classes` are names for the numbers in columns. Raises SadariError for a name that is no column, and when
     there is no column of pictures, or none of labels.
     """
     names, notes = list(table.schema), []
-    for name in (image, target):
+    for name in (image, target, also):
         if name is not None and name not in names:
             near = get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
             raise SadariError(f"{table.name} has no column {name!r}; near it: {', '.join(near)}")
@@ -111,8 +112,9 @@ def choose(
             )
         if not table.task:
             notes.append(Note.of(TEXTS, "column", column=image))
-    target = target or _label_column(table.name, names, image)
-    wanted = [image, target] + ["group"] * ("group" in names and "group" not in (image, target))
+    target = target or _label_column(table.name, [name for name in names if name != also], image)
+    wanted = [image, target, *(name for name in ("group", also) if name in names)]
+    wanted = list(dict.fromkeys(wanted))
     frame = table.frame.select(wanted).collect(engine="streaming")
     pictures = pictures_of(frame[image], table.name)
     labels = _labels(frame[target], table.name, (classes or {}).get(target, ()))

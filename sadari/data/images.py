@@ -47,9 +47,15 @@ TEXTS = {
         "{count:,} of {rows:,} pictures cannot be read and are left out: {first}",
         "그림 {rows:,}장 가운데 {count:,}장은 읽을 수 없어 뺐습니다: {first}",
     ),
+    "held out": (
+        "{count:,} pictures whose {column} is `{value}` are the test; training sees none of them, but the "
+        "other {rest:,}",
+        "{column} 값이 `{value}`인 그림 {count:,}장은 테스트로만 쓰고, 훈련은 나머지 {rest:,}장으로 합니다",
+    ),
 }
 _MOST_BROKEN = 0.05
 _NAMED = 3  # of those that are left out
+_HELD = 8  # values that are named
 
 
 @dataclass(frozen=True)
@@ -74,22 +80,31 @@ def open_images(
     memory: int = 2 << 30,
     cache: Path | None = None,
     told: Told | None = None,
+    hold_out: str | None = None,
 ) -> ImageTable:
     """A table whose first column is the picture and whose second is its label; a `group` is the third.
 
     `source` is a folder with a folder of pictures for each class, a table of paths or bytes, a built-in's
     name, or a frame; `image` and `target` name a table's columns. Each picture is looked at, or known from
     the last time (`survey`): those that are broken are left out, and the fingerprint is the same for the same
-    pictures and labels anywhere. `told` is called as looking goes on, `cache` is where it is remembered.
+    pictures and labels anywhere. `hold_out`, COLUMN=VALUE, makes the rows with that value the official test:
+    an artist, a camera or a hospital that no rung has seen. `told` is called as looking goes on, `cache` is
+    where it is remembered.
     Raises SadariError for anything that holds no labelled pictures, naming what is wrong and what to do.
     """
     path = existing(source)
+    column, value = _held(hold_out)
     if path is not None and path.is_dir():
+        if column:
+            raise SadariError(
+                f"--hold-out {hold_out}: pictures in folders have no columns; put those to hold out into a "
+                f"folder `test` beside `train`, or write a table with their paths"
+            )
         found = of_shards(path, image, target) or of_folder(path, image, target)
     elif path is not None and is_jsonl(path):
-        found = _of_jsonl(path, image, target)
+        found = _of_jsonl(path, image, target, column)
     else:
-        found = _of_table(source, image, target, memory, cache)
+        found = _of_table(source, image, target, memory, cache, column)
     name, pictures = found.table.name, found.frame.to_series(0)
     if found.frame.is_empty():
         raise SadariError(f"{name} has no row with a picture and a label; give some hundreds")
@@ -98,6 +113,8 @@ def open_images(
     with bar("look", told) as show:
         seen = survey(pictures.to_list(), found.names, cache=cache, told=show)
     found, looks = _sound(found, seen)
+    if column:
+        found, looks = _holding_out(found, looks, column, value)
     frame = found.frame
     if "group" in frame.columns[2:] and not found.table.task:
         found.notes.append(Note.of(OF_TEXTS, "group"))
@@ -133,11 +150,12 @@ def _of_table(
     target: str | None,
     memory: int,
     cache: Path | None,
+    also: str | None,
 ) -> Found:
     table = source if isinstance(source, Table) else _opened(source, image, memory, cache)
     path = existing(table.source) if table.source else None
     classes = class_names(path) if path is not None and path.suffix in (".parquet", ".pq") else {}
-    found = choose(table, image, target, folder_of(table), classes)
+    found = choose(table, image, target, folder_of(table), classes, also)
     found.test = table.official_test
     return found
 
@@ -152,7 +170,7 @@ def _opened(source: str | Path | pl.DataFrame, image: str | None, memory: int, c
     return open_table(source, memory=memory, types={image: pl.String()} if image else None)
 
 
-def _of_jsonl(path: Path, image: str | None, target: str | None) -> Found:
+def _of_jsonl(path: Path, image: str | None, target: str | None, also: str | None) -> Found:
     file, notes = text_files.look(path), Oddities(path.name)
     notes.add(file)
     rows = list(rows_of(file, notes))
@@ -161,7 +179,7 @@ def _of_jsonl(path: Path, image: str | None, target: str | None) -> Found:
     frame = pl.LazyFrame(columns, schema=dict.fromkeys(keys, pl.String))
     schema = dict(frame.collect_schema())
     table = Table(path.name, str(path.resolve()), frame, schema, len(rows), "", False)
-    found = choose(table, image, target, path.resolve().parent)
+    found = choose(table, image, target, path.resolve().parent, also=also)
     found.notes[:0] = notes.said()
     return found
 
@@ -199,6 +217,39 @@ def _sound(found: Found, seen: Survey) -> tuple[Found, np.ndarray]:
         [*found.notes, said],
     )
     return kept, seen.looks[good]
+
+
+def _held(hold_out: str | None) -> tuple[str | None, str]:
+    """Column and value. Raises SadariError for what is not written so."""
+    if not hold_out:
+        return None, ""
+    column, equals, value = (part.strip() for part in hold_out.partition("="))
+    if not (column and equals and value):
+        raise SadariError(f"--hold-out {hold_out!r}: say a column and a value, such as artist=noto")
+    return column, value
+
+
+def _holding_out(found: Found, looks: np.ndarray, column: str, value: str) -> tuple[Found, np.ndarray]:
+    """With the rows of that value last, as the official test, which takes the place of any other.
+
+    Raises SadariError when no row has the value, or all have.
+    """
+    frame = found.frame
+    held = (frame[column].cast(pl.String) == value).fill_null(False).to_numpy()
+    if not 0 < held.sum() < len(held):
+        counts = frame[column].drop_nulls().value_counts(sort=True)
+        there = ", ".join(f"{name} ({count:,})" for name, count in counts.head(_HELD).rows())
+        raise SadariError(
+            f"--hold-out {column}={value}: {'all' if held.all() else 'no'} pictures have that value; "
+            f"there are {there}"
+        )
+    order = np.argsort(held, kind="stable")
+    frame = frame[order] if column in (*frame.columns[:2], "group") else frame[order].drop(column)
+    said = Note.of(
+        TEXTS, "held out", count=int(held.sum()), column=column, value=value, rest=int((~held).sum())
+    )
+    names = [found.names[row] for row in order]
+    return Found(found.table, frame, names, int(held.sum()), [*found.notes, said]), looks[order]
 
 
 def _fingerprint(frame: pl.DataFrame, names: Sequence[str], looks: np.ndarray, test: int) -> str:

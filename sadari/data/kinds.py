@@ -16,8 +16,9 @@ from sadari.data.text import text_column
 from sadari.errors import SadariError
 
 KINDS = ("table", "series", "text", "pairs", "images")
-OF_IMAGES = ("image", "size", "fit", "channels")
-"""What can be said of how pictures are read."""
+TELLING = ("image", "size", "fit", "channels")
+OF_IMAGES = (*TELLING, "hold_out")
+"""What can be said of how pictures are read; by the first of it, that they are pictures."""
 _PLAIN = text_files.SUFFIXES
 _LINES = (".jsonl", ".ndjson")
 
@@ -47,7 +48,7 @@ def recognise(
         return source, "pairs", task or "translate"
     if task == "language":
         return source, "text", task
-    if kind == "images" or (kind is None and any(name in OF_IMAGES for name in reading or {})):
+    if kind == "images" or (kind is None and any(name in TELLING for name in reading or {})):
         return source, "images", task or "classify"
     entry = _builtin(source)
     if entry is not None and entry.kind == "images" and kind is None:

@@ -124,7 +124,8 @@ def prepare(
         source, kind=kind, task=task, target=target, reading=reading, memory=memory
     )
     if kind != "images" and (odd := [name for name in OF_IMAGES if (reading or {}).get(name)]):
-        raise SadariError(f"--{odd[0]} is for pictures, and --kind {kind} reads none; leave one of them out")
+        flag = odd[0].replace("_", "-")
+        raise SadariError(f"--{flag} is for pictures, and --kind {kind} reads none; leave one of them out")
     if kind in ("text", "pairs", "images"):
         if drop or log_target:
             flag = f"--drop {drop[0]}" if drop else "--log-target"

@@ -108,6 +108,7 @@ def prepare_images(
     size: int = 0,
     fit: str = "crop",
     channels: int = 0,
+    hold_out: str = "",
     seed: int = 0,
     memory: int = 2 << 30,
     cache: Path | None = None,
@@ -116,13 +117,16 @@ def prepare_images(
     """Open labelled pictures, split them 60/20/20 with each class in its share, and decode them.
 
     Pictures of the same pixels, and those of one `group`, stay in one part. An official test stays as it is;
-    what is in it as well is not trained on. Pixels are (N, size, size, channels): by default the middle one
-    of the shorter sides, 64 at most, and grey if all of them are. They come from the cache once they were
-    decoded, and are mapped from it where they would take more than half of `memory`.
+    what is in it as well is not trained on. `hold_out`, COLUMN=VALUE, makes one of the rows with that value.
+    Pixels are (N, size, size, channels): by default the middle one of the shorter sides, 64 at most, and grey
+    if all of them are. They come from the cache once they were decoded, and are mapped from it where they
+    would take more than half of `memory`.
     Raises SadariError when there are too few pictures or classes, or a setting is none.
     """
     _check_settings(size, fit, channels)
-    table = open_images(source, image=image, target=target, memory=memory, cache=cache, told=told)
+    table = open_images(
+        source, image=image, target=target, memory=memory, cache=cache, told=told, hold_out=hold_out
+    )
     image, target = list(table.schema)[:2]
     frame = table.frame.select(pl.exclude(image)).collect()
     labels = target_values(frame, target, "classify", name=table.name)

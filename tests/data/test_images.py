@@ -294,6 +294,43 @@ def test_the_columns_are_found_or_named(tmp_path: Path) -> None:
         open_images(wide, image="id", target="kind")
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_rows_of_a_value_are_held_out_as_the_test(tmp_path: Path, form: str) -> None:
+    hands = ["kim", "lee", "kim", "lee", "park", "park", "kim", "lee"]
+    frame = listed(tmp_path).with_columns(pl.Series("hand", hands))
+    path = tmp_path / f"table.{form}"
+    frame.write_csv(path) if form == "csv" else frame.write_ndjson(path)
+    table = open_images(path, target="label", hold_out=" hand = lee ")
+    assert table.official_test == 3 and list(table.schema) == ["image", "label"]
+    order = [row for row, hand in enumerate(hands) if hand != "lee"] + [1, 3, 7]
+    assert rows(table) == [frame.row(row)[:2] for row in order]
+    whole = open_images(path, target="label")
+    assert (table.looks["content"] == whole.looks["content"][order]).all()
+    assert table.fingerprint != whole.fingerprint
+    assert said(table)["held out"]["count"] == 3
+    assert open_images(path, hold_out="hand=lee").target == "label"  # the last column that is another
+    other = open_images(path, target="label", hold_out="hand=kim")
+    assert other.fingerprint != table.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "message"),
+    [
+        ("hand", "--hold-out 'hand': say a column and a value, such as artist=noto"),
+        ("=lee", "say a column and a value"),
+        ("hands=lee", "has no column 'hands'; near it: hand"),
+        ("hand=yi", r"--hold-out hand=yi: no pictures have that value; there are lee \(8\)"),
+        ("hand=lee", "--hold-out hand=lee: all pictures have that value"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(tmp_path: Path, hold_out: str, message: str) -> None:
+    frame = listed(tmp_path).with_columns(hand=pl.lit("lee"))
+    with pytest.raises(SadariError, match=message):
+        open_images(frame, target="label", hold_out=hold_out)
+    with pytest.raises(SadariError, match="pictures in folders have no columns; put those to hold out into"):
+        open_images(tmp_path / "pictures", hold_out="hand=lee")
+
+
 def test_rows_without_a_picture_or_with_another_than_a_file_are_broken(tmp_path: Path) -> None:
     frame = listed(tmp_path, 60)
     paths = frame["image"].to_list()

@@ -362,6 +362,10 @@ def test_settings_that_are_none_are_refused(tmp_path: Path) -> None:
             {"kind": "images", "reading": {"length": 9}},
         ),
         ("--size is for pictures, and --kind text reads none", {"kind": "text", "reading": {"size": 9}}),
+        (
+            "--hold-out is for pictures, and --kind table reads none",
+            {"kind": "table", "reading": {"hold_out": "hand=lee"}},
+        ),
         ("--fit 'round' is no way to make a square; choose one of: crop, pad", {"reading": {"fit": "round"}}),
         ("--size 5000 is no size; give 1 to 1,024 pixels", {"reading": {"size": 5000}}),
         (r"channels=2: pictures have 1 \(grey\) or 3", {"reading": {"channels": 2}}),
