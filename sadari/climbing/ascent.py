@@ -78,7 +78,7 @@ def fit_all(orders: Sequence[Order], jobs: int, stages: Stages, watchers: Sequen
     if jobs == 1:
         for order in orders:
             stages.begin(order.rung)
-            carry_out(order, [_Named(watcher, order.rung) for watcher in watchers])
+            carry_out(order, [Named(watcher, order.rung) for watcher in watchers])
     else:
         import joblib
 
@@ -242,14 +242,20 @@ class Stages:
                 watcher.stage(facts)
 
 
-class _Named:
+class Named:
     """A watcher of one rung: the climb's own, told which rung each record is of."""
+
+    start: Any
+    live: Any
+    planned: Any
 
     def __init__(self, watcher: Watcher, rung: str) -> None:
         self.watcher, self.rung = watcher, rung
         for name in ("start", "live"):
             if hasattr(watcher, name):
                 setattr(self, name, self._naming(getattr(watcher, name)))
+        if hasattr(watcher, "planned"):
+            self.planned = watcher.planned
 
     def _naming(self, tell: Any) -> Any:
         return lambda record: tell({"rung": self.rung, **record})

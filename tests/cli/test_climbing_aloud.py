@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sadari.cli.ascent import Ascent
+from sadari.climbing.ascent import Named
 from sadari.lang import Lang
 
 QUICK = ["--budget", "20steps", "--starts", "1"]
@@ -154,3 +155,14 @@ def test_a_log_file_is_spared_the_stages(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "stderr", stream)
     Ascent().stage({"stage": "line", "number": 2, "of": 8, "seconds_left": 11.2})
     assert not stream.getvalue()
+
+
+def test_another_number_of_steps_reaches_the_bar_of_a_climb(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr("sadari.progress.PLAIN_SECONDS", 0.0)
+    watcher = Named(Ascent(), "deep")
+    watcher.start({"steps": 100, "step": 0})
+    watcher.planned(400)
+    watcher({"step": 200, "loss": 0.5})
+    assert "50 %" in stream.getvalue() and "200/400" in stream.getvalue()
