@@ -326,6 +326,7 @@ def _learn(
     learnt: Any = first
     if hasattr(learnt, "start_from") and learnt.config.vectors:
         _start_from_vectors(learnt, plan.prepared.spec)
+    began = time.perf_counter()
     if hasattr(learnt, "begin") and not (folder / CHECKPOINT).is_dir():  # a network that has learnt elsewhere
         shown = seen(arrays, plan.prepared.spec)
         begun = learnt.begin(shown["features"], shown["targets"], plan.loss).get("notes", [])
@@ -338,6 +339,7 @@ def _learn(
             plan.training,
             folder=folder,
             watchers=watchers,
+            spent=time.perf_counter() - began,
         )
     best = int(trained.best_score.argmin())
     network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee

@@ -99,7 +99,7 @@ class Loop:
         self.looked = 0  # the step of that line
         self.norms: dict[str, Any] = {}
         self.died: dict[int, int] = {}
-        self.spent = 0.0  # seconds before an interruption
+        self.spent = 0.0  # seconds before the first step here: of beginning, or before an interruption
         self.log = checkpoint.Log(None, 0)
 
     # ------------------------------------------------------------------ the loop

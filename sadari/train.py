@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,6 +102,7 @@ class TrainConfig:
                 raise SadariError(f"{flag(name)} {value:g} is out of range; it must be {rule}")
 
 
+LEFT = 0.25  # of a budget in seconds for steps, however long a model took to begin with
 LARGE = 1 << 20  # parameters from which a step's tensors are so large that the kernel would take them back
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
@@ -148,6 +149,7 @@ def train(
     watchers: Sequence[Watcher] = (),
     rows: Sequence[Tensor] | None = None,
     learning_rates: Tensor | None = None,
+    spent: float = 0.0,
 ) -> Trained:
     """Train `model` on `train`, and end with the weights that did best on `validation`.
 
@@ -160,6 +162,8 @@ def train(
                         interruption
     rows                for a stack, the row numbers of `train` that each member may see (folds, sizes)
     learning_rates      for a stack, one rate a member, (K,), instead of the config's
+    spent               seconds that the model has had already, which count against a budget in seconds; a
+                        quarter of that is left in any case
 
     Raises SadariError when the loss of every member stops being a number, when the folder holds the state of
     another training, or when the disk is full; SadariInterrupted on Ctrl-C or SIGTERM, with the state saved
@@ -175,12 +179,15 @@ def train(
         if saved:
             settled = saved[1]["settled"]
         else:
-            settled = probe.settle(model, task, train, validation, config, rows, learning_rates)
+            spent = min(spent, (1 - LEFT) * config.budget_seconds)
+            rest = replace(config, budget_seconds=config.budget_seconds - spent)
+            settled = probe.settle(model, task, train, validation, rest, rows, learning_rates)
         torch.set_num_threads(settled["threads"])
         torch.manual_seed(config.seed)
         loop = Loop(model, task, train, validation, config, settled, rows, learning_rates)
         began = time.perf_counter()  # a budget pays for steps, not for the first use of a library
         loop.began, loop.signals, loop.folder, loop.watchers = began, signals, folder, watchers
+        loop.spent = spent
         if saved:
             loop.resume(*saved)
         try:

@@ -257,6 +257,18 @@ def test_a_budget_in_seconds_becomes_steps_and_is_kept(monkeypatch: pytest.Monke
     assert trained.settled["limit"] == "budget" and trained.settled["timed"]
 
 
+@pytest.mark.parametrize(("spent", "steps"), [(2.0, 160), (9.0, 60)])
+def test_what_a_beginning_took_counts_against_the_budget_but_for_a_quarter(
+    monkeypatch: pytest.MonkeyPatch, spent: float, steps: int
+) -> None:
+    task = Clocked(monkeypatch, lambda _: 0.01)
+    counted = Counted()
+    trained = train(stack(), task, TRAIN, VALIDATION, BUDGET, watchers=[counted], spent=spent)
+    assert trained.stopped == "budget" and counted.told[-1] == trained.steps
+    assert 0.95 * steps <= trained.steps <= steps  # of 3.6 seconds that are planned for, 1.6 or 0.6 are left
+    assert 3.4 < trained.seconds < 4.0
+
+
 def test_an_overrun_budget_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Clocked(monkeypatch, lambda calls: 0.01 if calls < 345 else 0.7)  # behind the last count
     trained = train(stack(), task, TRAIN, VALIDATION, BUDGET)
