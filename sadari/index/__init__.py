@@ -1,0 +1,9 @@
+"""Vectors on disk that can be searched: pictures by words, by pictures, or what lies twice or apart.
+
+store      the index: a folder, or an address in object storage, with an id, a vector and more for each item
+likeness   duplicates and outliers among vectors
+"""
+
+from sadari.index.store import Hit, Index
+
+__all__ = ["Hit", "Index"]
