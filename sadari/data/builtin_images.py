@@ -117,6 +117,7 @@ def _drawings(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def renderer() -> Callable[[str], bytes]:
+    """What makes a PNG of an SVG. Raises SadariError where resvg is not installed."""
     try:
         import resvg_py
     except ImportError as error:
@@ -132,6 +133,7 @@ def renderer() -> Callable[[str], bytes]:
 
 
 def read(path: Path) -> Any:
+    """What a JSON file of a fetched set holds. Raises SadariError where that is broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
