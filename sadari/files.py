@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,25 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SadariError(f"{path} holds {type(content).__name__}, not an object; make {what} again")
     return content
+
+
+def make_folder(place: Path, fill: Callable[[Path], None]) -> None:
+    """Have `fill` write a new folder and put it at `place` in one step; one that is there already stays.
+
+    Raises OSError, of which the caller knows what it means, and what `fill` raises.
+    """
+    if place.is_dir():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=place.parent, prefix=".writing-", ignore_cleanup_errors=True
+    ) as fresh:
+        fill(Path(fresh))
+        try:
+            os.rename(fresh, place)
+        except OSError:  # a full folder is in the way: another process was faster with the same content
+            if not place.is_dir():
+                raise
 
 
 def sha256(path: Path) -> str:

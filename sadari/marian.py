@@ -35,7 +35,7 @@ from torch import Tensor
 
 from sadari.errors import SadariError
 from sadari.files import write_atomic, write_json
-from sadari.reference import Source, read_json, read_tensors, refuse, whole
+from sadari.reference import Source, opened, refuse, whole
 
 if TYPE_CHECKING:
     from sadari.data.spec_pairs import PairSpec
@@ -77,13 +77,9 @@ def read_marian(
     attention and behind the activation, which Marian has and a Translator has not, is left out: it changes
     no answer of trained weights.
     """
-    if not isinstance(source, Mapping):
-        settings = settings or read_json(Path(source) / "config.json")
-        source = read_tensors(Path(source))
-    if settings is None:
-        raise SadariError("tensors alone do not tell the heads; give the content of config.json as settings")
+    tensors, settings = opened(source, settings)
     config = _config(settings)
-    take = Source(source, "model.")
+    take = Source(tensors, "model.")
     state = _vocabularies(take, config)
     for ours, theirs, count in (("encoder", "encoder", config["layers"]),
                                 ("layers", "decoder", config["decoder_layers"])):  # fmt: skip

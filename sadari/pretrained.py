@@ -60,7 +60,7 @@ class Pretrained:
 
     def tokenizer_json(self) -> str:
         """The text of tokenizer.json, without a padding or a cut of its own."""
-        content = _json(self.folder / "tokenizer.json", LARGE)
+        content = read_settings(self.folder / "tokenizer.json", LARGE)
         if not isinstance(content.get("model"), dict):
             raise SadariError(f"{self.folder / 'tokenizer.json'} holds no tokenizer; fetch it again")
         return json.dumps({**content, "padding": None, "truncation": None}, ensure_ascii=False)
@@ -111,7 +111,7 @@ def find_pretrained(weights: str) -> Pretrained:
                 f"with config.json, model.safetensors and tokenizer.json"
             )
     path = folder / "config.json"
-    config = _json(path, SMALL)
+    config = read_settings(path)
     for name, known in FIXED.items():
         if config.get(name, known[0]) not in known:
             raise SadariError(
@@ -130,7 +130,7 @@ def find_pretrained(weights: str) -> Pretrained:
     pooling, normalise = _pooling(folder)
     most = sizes["longest"]
     if (folder / "sentence_bert_config.json").is_file():
-        most = min(most, _json(folder / "sentence_bert_config.json", SMALL).get("max_seq_length") or most)
+        most = min(most, read_settings(folder / "sentence_bert_config.json").get("max_seq_length") or most)
     return Pretrained(folder, sizes, eps, pooling, normalise, most)
 
 
@@ -139,7 +139,7 @@ def _pooling(folder: Path) -> tuple[str, bool]:
     path = folder / "modules.json"
     if not path.is_file():
         return "mean", False
-    modules = _json(path, SMALL, list)
+    modules = read_settings(path, kind=list)
     pooling, normalise = "mean", False
     for module in modules:
         kind = str(module.get("type", "")).rsplit(".", 1)[-1] if isinstance(module, dict) else ""
@@ -149,7 +149,7 @@ def _pooling(folder: Path) -> tuple[str, bool]:
             place = str(module.get("path", ""))
             if place != Path(place).name:
                 raise SadariError(f"{path} names the folder {place!r}; one inside its own is needed")
-            settings = _json(folder / place / "config.json", SMALL)
+            settings = read_settings(folder / place / "config.json")
             modes = [name for name, on in settings.items() if name.startswith("pooling_mode") and on is True]
             if modes == ["pooling_mode_cls_token"]:
                 pooling = "cls"
@@ -165,6 +165,29 @@ def _pooling(folder: Path) -> tuple[str, bool]:
     return pooling, normalise
 
 
+def read_settings(
+    path: Path,
+    most: int = SMALL,
+    kind: type = dict,
+    remedy: str = "a folder in the hub's layout has one",
+) -> Any:
+    """The content of a JSON file of at most so many bytes.
+
+    SadariError where it is missing (with this remedy), is larger, is no JSON, or holds another kind.
+    """
+    if not path.is_file():
+        raise SadariError(f"{path.parent} has no {path.name}; {remedy}")
+    if path.stat().st_size > most:
+        raise SadariError(f"{path} is larger than {most:,} bytes, no settings file is; fetch it again")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SadariError(f"{path} cannot be read as JSON ({error}); fetch it again") from error
+    if not isinstance(content, kind):
+        raise SadariError(f"{path} holds {type(content).__name__}, not {kind.__name__}; fetch it again")
+    return content
+
+
 def _names(keys: set[str]) -> dict[str, str]:
     """Our name -> the file's: without a leading "bert.", and old files say gamma and beta in layer norms."""
     names = {}
@@ -176,21 +199,6 @@ def _names(keys: set[str]) -> dict[str, str]:
         if not name.startswith(UNUSED):
             names[name] = key
     return names
-
-
-def _json(path: Path, most: int, kind: type = dict) -> Any:
-    """A settings file of at most so many bytes."""
-    if not path.is_file():
-        raise SadariError(f"{path.parent} has no {path.name}; a folder in the hub's layout has one")
-    if path.stat().st_size > most:
-        raise SadariError(f"{path} is larger than {most:,} bytes, no settings file is; fetch it again")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SadariError(f"{path} cannot be read as JSON ({error}); fetch it again") from error
-    if not isinstance(content, kind):
-        raise SadariError(f"{path} holds {type(content).__name__}, not {kind.__name__}; fetch it again")
-    return content
 
 
 def _size(path: Path, config: dict[str, Any], name: str, most: int) -> int:

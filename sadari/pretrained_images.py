@@ -12,7 +12,6 @@ run's config keeps: the architecture is then known where the weights' own place 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ from sadari.data.fetch import cached
 from sadari.data.torch_file import as_safetensors
 from sadari.errors import SadariError
 from sadari.files import sha256
+from sadari.pretrained import read_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BUILT_IN = "efficientnet-lite0"
 """Weights that `sadari data get` brings."""
-SMALL = 1 << 20  # bytes of a settings file
 LARGEST = 4096  # pixels of a side
 STATISTICS = "num_batches_tracked"
 DTYPES = ("F32", "F16", "BF16", "F64")
@@ -269,17 +268,7 @@ def _seen(size: int, channels: int, mean: Sequence[float], deviation: Sequence[f
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise SadariError(f"{path.parent} has no {path.name}; give a finished run, or a folder of the hub")
-    if path.stat().st_size > SMALL:
-        raise SadariError(f"{path} is larger than {SMALL:,} bytes, no settings file is; fetch it again")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SadariError(f"{path} cannot be read as JSON ({error}); fetch it again") from error
-    if not isinstance(content, dict):
-        raise SadariError(f"{path} holds {type(content).__name__}, not dict; fetch it again")
-    return content
+    return read_settings(path, remedy="give a finished run, or a folder of the hub")
 
 
 def _size(path: Path, config: Mapping[str, Any], name: str, usual: int | None, most: int) -> int:

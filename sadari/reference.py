@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sadari.errors import SadariError
 
@@ -56,6 +56,33 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise SadariError(f"{folder / name} cannot be read ({error}); fetch it again") from error
     return tensors
+
+
+def opened(
+    source: str | Path | Mapping[str, Tensor], settings: Mapping[str, Any] | None = None
+) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+    """Tensors by name and their settings: of a folder, or of a state that comes with its settings."""
+    if not isinstance(source, Mapping):
+        settings = settings or read_json(Path(source) / "config.json")
+        source = read_tensors(Path(source))
+    if settings is None:
+        raise SadariError("tensors alone do not tell the heads; give the content of config.json as settings")
+    return source, settings
+
+
+def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a model copies of these tensors, in their number type and where they are, to be trained on.
+
+    SadariError where one has another shape than the model's settings make.
+    """
+    for name, value in model.state_dict().items():
+        if state[name].shape != value.shape:
+            raise SadariError(
+                f"{name} has the shape {tuple(state[name].shape)}, its settings make {tuple(value.shape)}; "
+                f"config.json belongs to other weights"
+            )
+    model.load_state_dict({name: value.detach().clone() for name, value in state.items()}, assign=True)
+    model.requires_grad_(True)
 
 
 def refuse(settings: Mapping[str, Any], **usual: Any) -> None:

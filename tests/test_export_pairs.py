@@ -115,10 +115,11 @@ def test_what_cannot_be_is_refused(
         SadariError, match="--to marian is for a transformer of pairs, and this run is lookup"
     ):
         lookup.export("marian")
-    with pytest.raises(
-        SadariError, match="a run of pairs has no ONNX form yet; use --to marian or ctranslate2"
-    ):
-        run.export("onnx")
+    for refused, forms in ((run, "marian, ctranslate2 or safetensors"), (lookup, "safetensors")):
+        message = rf"^{refused.rung} is a run of pairs, which has no ONNX form; export it --to {forms}$"
+        with pytest.raises(SadariError, match=message):
+            refused.export("onnx")
+        assert not list(refused.path.glob("*.onnx"))
     with pytest.raises(
         SadariError, match="--to 'tflite' is no format; choose one of: onnx, safetensors, arpa, marian"
     ):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sadari.errors import SadariError
-from sadari.files import read_json, sha256, write_atomic, write_json
+from sadari.files import make_folder, read_json, sha256, write_atomic, write_json
 
 
 def test_writes_whole_content_and_makes_the_folder(tmp_path: Path) -> None:
@@ -63,3 +63,33 @@ def test_missing_json_says_what_the_folder_is_not(tmp_path: Path) -> None:
 def test_checksum_is_the_known_one(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+def test_a_folder_is_there_whole_or_not_at_all_and_is_made_once(tmp_path: Path) -> None:
+    place, calls = tmp_path / "cache" / "a", []
+
+    def fill(fresh: Path) -> None:
+        calls.append(fresh)
+        (fresh / "one").write_text(str(len(calls)))
+        assert not place.exists()
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left on device"):
+        make_folder(place, fill)
+    assert list(place.parent.iterdir()) == []
+    make_folder(place, fill)
+    make_folder(place, fill)
+    assert len(calls) == 2 and [path.name for path in place.parent.iterdir()] == ["a"]
+    assert (place / "one").read_text() == "2"
+
+
+def test_a_folder_that_another_was_faster_with_stays(tmp_path: Path) -> None:
+    def fill(fresh: Path) -> None:
+        (fresh / "mine").touch()
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "theirs").touch()
+
+    make_folder(tmp_path / "a", fill)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

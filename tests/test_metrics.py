@@ -11,6 +11,8 @@ from sklearn import metrics as theirs
 from sadari import metrics as ours
 from sadari.bleu import statistics
 from sadari.errors import SadariError
+from sadari.metrics.classify import SMALLEST
+from sadari.metrics.intervals import BLOCKS, RESAMPLES
 
 REGRESS = {"rmse": theirs.root_mean_squared_error, "mae": theirs.mean_absolute_error, "r2": theirs.r2_score}
 CLASSIFY = {"accuracy": theirs.accuracy_score, "balanced-accuracy": theirs.balanced_accuracy_score}
@@ -79,7 +81,7 @@ def test_log_loss_equals_sklearn_and_a_certain_mistake_is_finite() -> None:
         theirs.log_loss(targets, probabilities, labels=range(3))
     )
     certain = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert metric.score(certain, np.array([1, 0])) == pytest.approx(-np.log(ours.SMALLEST))
+    assert metric.score(certain, np.array([1, 0])) == pytest.approx(-np.log(SMALLEST))
 
 
 def test_r2_of_a_constant_target_follows_sklearn() -> None:
@@ -220,10 +222,10 @@ def test_balanced_accuracy_of_one_class_has_the_interval_of_accuracy() -> None:
 
 def test_many_rows_are_drawn_in_blocks_with_the_same_spread() -> None:
     metric = ours.METRICS["rmse"]
-    predictions, targets = _numbers(3 * ours.BLOCKS + 17, 0)
+    predictions, targets = _numbers(3 * BLOCKS + 17, 0)
     contributions = metric.contributions(predictions, targets)
     resamples = ours.Resamples(len(targets))
-    assert resamples.counts.shape == (ours.RESAMPLES, ours.BLOCKS)
+    assert resamples.counts.shape == (RESAMPLES, BLOCKS)
     assert resamples.units(contributions)[:, -1].sum() == len(targets)
     theory = (
         contributions.std() / np.sqrt(len(targets)) / (2 * metric.score(predictions, targets))

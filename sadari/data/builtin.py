@@ -1,12 +1,12 @@
 """Data without a file of one's own: bundled tables, generated ones, and sets that `sadari data get` fetches.
 
-Nothing here imports scikit-learn (1.5 s): its bundled files are found in its folder and read by polars. A row
-whose reader is not built yet is listed all the same: `sadari data get NAME` fetches, checks and unpacks it.
+One row a set; readers stand in builtin_tables, builtin_text, builtin_pairs and builtin_images, makers in the
+toy files. A row whose reader is not built yet is listed all the same: `sadari data get NAME` fetches, checks
+and unpacks it.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +14,16 @@ from pathlib import Path
 
 import polars as pl
 
-from sadari.data import builtin_images, builtin_pairs, builtin_text, fetch, toy, toy_pairs, toy_text
+from sadari.data import (
+    builtin_images,
+    builtin_pairs,
+    builtin_tables,
+    builtin_text,
+    fetch,
+    toy,
+    toy_pairs,
+    toy_text,
+)
 from sadari.errors import SadariError
 from sadari.lang import Lang
 
@@ -79,93 +88,7 @@ def open_builtin(name: str, cache: Path | None = None) -> tuple[pl.DataFrame, Bu
     return entry.read(cache), entry
 
 
-def _bundled(file: str) -> Path:
-    """A data file of the installed scikit-learn, found without importing it."""
-    spec = importlib.util.find_spec("sklearn")
-    folders = spec.submodule_search_locations if spec else None
-    path = Path(next(iter(folders or ["sklearn"])), "datasets", "data", file)
-    if not path.is_file():
-        raise SadariError(
-            f"scikit-learn's {file} is not installed; install it with: pip install scikit-learn"
-        )
-    return path
-
-
-def _numbers(file: str, names: list[str], *, separator: str = ",", skip: int = 0) -> pl.DataFrame:
-    """A headless file of numbers, as float64 columns called `names`; spaces in a row are separators too."""
-    frame = pl.read_csv(
-        _bundled(file), has_header=False, separator=separator, skip_rows=skip, new_columns=names
-    )
-    return frame.cast(pl.Float64)
-
-
-def _named(file: str, names: list[str], target: str, classes: list[str]) -> pl.DataFrame:
-    """A bundled table of a first line to skip, features, and a class number that becomes a name."""
-    frame = _numbers(file, [*names, target], skip=1)
-    return frame.with_columns(pl.Series(target, classes)[frame[target].cast(pl.Int64)])
-
-
-_CELL = ["radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points"]
-_CELL += ["symmetry", "fractal dimension"]
-_WINE = ["alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"]
-_WINE += [
-    "nonflavanoid_phenols",
-    "proanthocyanins",
-    "color_intensity",
-    "hue",
-    "od280/od315_of_diluted_wines",
-    "proline",
-]
-_IRIS = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
-
-
-def _diabetes(_: Path | None) -> pl.DataFrame:
-    names = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
-    target = _numbers("diabetes_target.csv.gz", ["progression"])
-    return _numbers("diabetes_data_raw.csv.gz", names, separator=" ").hstack(target)
-
-
-def _linnerud(_: Path | None) -> pl.DataFrame:
-    exercise = _numbers("linnerud_exercise.csv", ["Chins", "Situps", "Jumps"], separator=" ", skip=1)
-    return exercise.hstack(
-        _numbers("linnerud_physiological.csv", ["Weight", "Waist", "Pulse"], separator=" ", skip=1)[
-            ["Weight"]
-        ]
-    )
-
-
-def _breast_cancer(_: Path | None) -> pl.DataFrame:
-    names = (
-        [f"mean {cell}" for cell in _CELL]
-        + [f"{cell} error" for cell in _CELL]
-        + [f"worst {cell}" for cell in _CELL]
-    )
-    return _named("breast_cancer.csv", names, "diagnosis", ["malignant", "benign"])
-
-
-def _wine(_: Path | None) -> pl.DataFrame:
-    return _named("wine_data.csv", _WINE, "cultivar", ["class_0", "class_1", "class_2"])
-
-
-def _iris(_: Path | None) -> pl.DataFrame:
-    return _named("iris.csv", _IRIS, "species", ["setosa", "versicolor", "virginica"])
-
-
-def _digits(_: Path | None) -> pl.DataFrame:
-    frame = _numbers(
-        "digits.csv.gz", [f"pixel_{row}_{column}" for row in range(8) for column in range(8)] + ["digit"]
-    )
-    return frame.with_columns(pl.col("digit").cast(pl.Int64))
-
-
-def _diamonds(cache: Path | None) -> pl.DataFrame:
-    frame = pl.read_csv(fetch.cached("diamonds", cache) / "diamonds.csv")
-    return frame.select(
-        "carat", "cut", "color", "clarity", "depth", "table", "x", "y", "z", "price"
-    )  # no row number
-
-
-_BUNDLED = (_diabetes, _linnerud, _breast_cancer, _wine, _iris, _digits, builtin_images.digits_images)
+_BUNDLED = (*builtin_tables.BUNDLED, builtin_images.digits_images)
 _BSD, _OURS = "BSD-3-Clause", "Apache-2.0"
 
 # fmt: off
@@ -177,37 +100,37 @@ BUILTIN: dict[str, Builtin] = {
             "diabetes", "table", "regress", 442, 10, "progression", _BSD,
             ("Ten measurements of patients, and how far diabetes had gone a year later",
              "환자의 측정값 열 가지와 일 년 뒤 당뇨병의 진행 정도"),
-            read=_diabetes,
+            read=builtin_tables.diabetes,
         ),
         Builtin(
             "linnerud", "table", "regress", 20, 3, "Weight", _BSD,
             ("Three exercises of twenty men, and their weight: too few rows to tell much",
              "남성 스무 명의 운동 기록 세 가지와 몸무게: 결론을 내리기에는 너무 적은 자료"),
-            read=_linnerud,
+            read=builtin_tables.linnerud,
         ),
         Builtin(
             "breast-cancer", "table", "classify", 569, 30, "diagnosis", _BSD,
             ("Thirty measurements of cell nuclei, malignant or benign",
              "세포핵의 측정값 서른 가지와 악성·양성 여부"),
-            read=_breast_cancer,
+            read=builtin_tables.breast_cancer,
         ),
         Builtin(
             "wine", "table", "classify", 178, 13, "cultivar", _BSD,
             ("Thirteen chemical analyses of wines from three growers",
              "재배자 셋의 포도주를 화학 분석한 값 열세 가지"),
-            read=_wine,
+            read=builtin_tables.wine,
         ),
         Builtin(
             "iris", "table", "classify", 150, 4, "species", _BSD,
             ("Four lengths of iris flowers, three species",
              "붓꽃 세 종의 길이 네 가지"),
-            read=_iris,
+            read=builtin_tables.iris,
         ),
         Builtin(
             "digits", "table", "classify", 1797, 64, "digit", _BSD,
             ("Handwritten digits, 8 x 8 pixels as 64 columns",
              "손으로 쓴 숫자, 8 x 8 픽셀을 열 64개로"),
-            read=_digits,
+            read=builtin_tables.digits,
         ),
         # Tables made on the spot.
         Builtin(
@@ -307,7 +230,7 @@ BUILTIN: dict[str, Builtin] = {
             "diamonds", "table", "regress", 53940, 9, "price", "GPL-2.0 (ggplot2), MIT (package)",
             ("Prices of diamonds by weight, cut, colour, clarity and size",
              "무게, 세공, 색, 투명도, 크기에 따른 다이아몬드 값"),
-            read=_diamonds,
+            read=builtin_tables.diamonds,
         ),
         Builtin(
             "wiki", "text", "classify", 9033, 0, "topic", "CC-BY-SA-4.0",

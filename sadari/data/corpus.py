@@ -6,7 +6,6 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from sadari.data import text_files
-from sadari.data.table import Table, open_table
+from sadari.data.table import Table, check_columns, open_table
 from sadari.data.text_rows import (
     JSONL,
     TEXT_NAMES,
@@ -212,9 +211,7 @@ def _open_column(source: str | Path | pl.DataFrame | Table, text: str | None, me
     types = {text: pl.String()} if text else None
     table = source if isinstance(source, Table) else open_table(source, memory=memory, types=types)
     names = list(table.schema)
-    if text is not None and text not in names:
-        near = get_close_matches(text, names, n=3, cutoff=0.5) or names[:8]
-        raise SadariError(f"{table.name} has no column {text!r}; near it: {', '.join(near)}")
+    check_columns(table.name, names, text)
     strings = [name for name, dtype in table.schema.items() if dtype == pl.String and name != "group"]
     column = (
         text

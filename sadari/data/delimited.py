@@ -256,14 +256,15 @@ def _names(path: Path, text: Path, separator: str) -> tuple[str, ...]:
             f"{path} calls columns {places} {twice!r} alike; give each column a name of its own"
         )
     # whole numbers may be names (years, pixels); a fraction among nothing but numbers is a row of values
-    if all(_is_number(name) for name in names) and any("." in name for name in names):
+    if all(is_number(name) for name in names) and any("." in name for name in names):
         raise SadariError(
             f"{path} begins with numbers ({', '.join(names[:3])}); write a line of column names above"
         )
     return tuple(names)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a number as it is written, such as 12, -0.5 or 1e3."""
     try:
         float(text)
     except ValueError:

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from sadari.data import text_files
 from sadari.data.columns import as_text
 from sadari.data.decode_image import begins_as_one
 from sadari.data.image_files import is_picture
-from sadari.data.table import Table
+from sadari.data.table import Table, check_columns
 from sadari.data.text import LABEL_NAMES
 from sadari.data.text_rows import Oddities, existing, rows_of
 from sadari.data.tokenizers import clean_text
@@ -96,10 +95,7 @@ def choose(
     there is no column of pictures, or none of labels.
     """
     names, notes = list(table.schema), []
-    for name in (image, target, also):
-        if name is not None and name not in names:
-            near = get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
-            raise SadariError(f"{table.name} has no column {name!r}; near it: {', '.join(near)}")
+    check_columns(table.name, names, image, target, also)
     if image is not None and image == target:
         raise SadariError(f"{image!r} is both the picture and the target; choose another --target")
     target = target or (table.target if table.target != image else None)

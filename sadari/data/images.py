@@ -18,7 +18,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from sadari.data.image_columns import Found, choose, class_names, folder_of, ima
 from sadari.data.image_files import LOOKS, Survey, Told, holds_pictures, survey
 from sadari.data.image_folders import holds_shards, of_folder, of_shards
 from sadari.data.table import Table, open_table
-from sadari.data.text_rows import SAMPLE, Oddities, existing, is_jsonl, rows_of
+from sadari.data.text_rows import SAMPLE, Oddities, as_written, existing, is_jsonl, rows_of
 from sadari.data.text_rows import TEXTS as OF_TEXTS
 from sadari.errors import SadariError
 from sadari.lang import Note
@@ -161,13 +161,7 @@ def _of_table(
 
 
 def _opened(source: str | Path | pl.DataFrame, image: str | None, memory: int, cache: Path | None) -> Table:
-    from sadari.data.builtin import BUILTIN, open_builtin
-
-    if isinstance(source, str) and source in BUILTIN and existing(source) is None:
-        frame, entry = open_builtin(source, cache)
-        own = {name: getattr(entry, name) for name in ("target", "task", "licence", "official_test")}
-        return replace(open_table(frame, memory=memory), name=source, source=source, **own)
-    return open_table(source, memory=memory, types={image: pl.String()} if image else None)
+    return open_table(source, memory=memory, types={image: pl.String()} if image else None, cache=cache)
 
 
 def _of_jsonl(path: Path, image: str | None, target: str | None, also: str | None) -> Found:
@@ -185,14 +179,9 @@ def _of_jsonl(path: Path, image: str | None, target: str | None, also: str | Non
 
 
 def _plain(value: Any) -> str | None:
-    """A value of JSON as text: true and false in small letters, whole numbers without a point."""
-    if value is None or isinstance(value, list | dict):
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).encode("utf-8", "replace").decode()
+    """A value of JSON as text that a frame can hold."""
+    written = as_written(value)
+    return None if written is None else written.encode("utf-8", "replace").decode()
 
 
 def _sound(found: Found, seen: Survey) -> tuple[Found, np.ndarray]:

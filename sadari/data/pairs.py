@@ -3,9 +3,10 @@
 What is odd in a source and what is done with it:
 
 CSV, TSV, Parquet      two columns of text; quotes, encodings and ragged rows as for every table
-TSV without a header   two fields a line; quotes count only in a line that is not two fields without them, and
-                       hold tabs there; lines of more or fewer fields are left out (said), and refused when
-                       they are most of the file
+TSV without a header   two fields a line, or more, of which the first two columns of text are read (said);
+                       quotes count only in a line that has too many fields without them, and hold tabs there;
+                       lines of other numbers of fields are left out (said), and refused when they are most
+CSV without a header   of three columns or more, where its first line shows it, is refused
 two aligned files      `train.en` and `train.ko` in a folder: line n of one belongs to line n of the other;
                        unequal numbers of lines, and one file alone, are refused
 JSONL                  two keys; what is no object is left out (said); numbers are texts, lists are none
@@ -17,11 +18,9 @@ no value               an empty side, which cleaning leaves out and counts
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,18 @@ import polars as pl
 
 from sadari.data import text_files
 from sadari.data.columns import as_text
-from sadari.data.table import Table, fingerprint, open_table
+from sadari.data.pair_lines import (
+    SOURCE_NAMES,
+    TARGET_NAMES,
+    Layout,
+    headless,
+    holds_values,
+    is_known,
+    is_language,
+    lines_of,
+    read_pairs,
+)
+from sadari.data.table import Table, check_columns, fingerprint, open_table
 from sadari.data.text import is_free
 from sadari.data.text_rows import SAMPLE, Oddities, existing, is_jsonl, rows_of
 from sadari.data.text_rows import TEXTS as OF_TEXTS
@@ -38,23 +48,7 @@ from sadari.data.tokenizers import clean_text
 from sadari.errors import SadariError
 from sadari.lang import Note
 
-TEXTS = {
-    "fields": (
-        "{count:,} lines of {name} have not two fields and are left out (the first: line {line:,})",
-        "{name}의 {count:,}줄은 칸이 둘이 아니어서 뺐습니다(처음: {line:,}번째 줄)",
-    ),
-}
-
-SOURCE_NAMES = ("source", "src", "input", "question", "prompt", "원문", "질문", "입력")
-TARGET_NAMES = ("target", "tgt", "output", "translation", "summary", "answer", "번역", "요약", "답", "출력")
-_TABBED = (".tsv", ".tab", *text_files.SUFFIXES)
-_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_][a-z]{2,4})?")
-_CODES = (  # noqa: SIM905
-    "af am ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it "
-    "ja jv ka kk km kn ko ku ky la lo lt lv mg mi mk ml mn mr ms mt my nb ne nl nn no pa pl ps pt ro ru "
-    "sd si sk sl so sq sr sv sw ta te tg th tk tl tr tt ug uk ur uz vi xh yi yo zh zu ara deu eng fra hin "
-    "ind ita jpn kor por rus spa tur vie zho src tgt "
-).split()
+_SHOWN = 20  # letters of a value in a sentence about it
 
 
 def open_pairs(
@@ -80,8 +74,8 @@ def open_pairs(
         table, frame = _of_folder(path, text, target)
     elif path is not None and path.is_file() and is_jsonl(path):
         table, frame = _of_jsonl(path, text, target)
-    elif path is not None and path.is_file() and _is_headless(path, text, target):
-        table, frame = _of_lines(path, text, target)
+    elif path is not None and path.is_file() and (layout := headless(path, text, target)) is not None:
+        table, frame = _of_lines(path, layout, text, target)
     else:
         table, frame = _of_table(source, text, target, cache, memory)
     if "group" in frame.columns and not table.task:
@@ -113,14 +107,9 @@ def aligned_files(folder: Path) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
         stem, _, ending = re.sub(r"\.gz$", "", path.name).rpartition(".")
-        if stem and _is_language(ending) and not path.name.startswith(".") and path.is_file():
+        if stem and is_language(ending) and not path.name.startswith(".") and path.is_file():
             found.setdefault(stem, {})[ending] = path
     return found
-
-
-def _is_language(name: str) -> bool:
-    match = _LANGUAGE.fullmatch(name.lower())
-    return match is not None and match[1] in _CODES
 
 
 # --------------------------------------------------------------------- which columns
@@ -131,10 +120,7 @@ def _choose(
 ) -> tuple[str, str]:
     """The names of source and target among the columns of a frame (of its first rows, at least)."""
     names = [column for column in frame.columns if column != "group" or column in (text, target)]
-    for asked in (text, target):
-        if asked is not None and asked not in names:
-            near = get_close_matches(asked, names, n=3, cutoff=0.5) or names[:8]
-            raise SadariError(f"{name} has no {what} {asked!r}; near it: {', '.join(near)}")
+    check_columns(name, names, text, target, what=what)
     if text is not None and target is not None:
         return text, target
     given = text or target
@@ -177,10 +163,12 @@ def _of_table(
     cache: Path | None,
     memory: int,
 ) -> tuple[Table, pl.DataFrame]:
-    table = source if isinstance(source, Table) else _opened(source, cache, memory)
-    head = table.frame.head(SAMPLE).collect()
-    text, target = _choose(table.name, head, text, target)
+    table = source if isinstance(source, Table) else open_table(source, memory=memory, cache=cache)
     path = existing(source) or (existing(table.source) if isinstance(source, Table) else None)
+    head = table.frame.head(SAMPLE).collect()
+    if path is not None and path.suffix != ".parquet" and text is None and target is None:
+        _check_names(table.name, head.columns)
+    text, target = _choose(table.name, head, text, target)
     if path is not None and any(table.schema[name] != pl.String for name in (text, target)):
         table = open_table(path, memory=memory, types={text: pl.String(), target: pl.String()})
     chosen = [text, target] + ["group"] * ("group" in table.schema and "group" not in (text, target))
@@ -188,16 +176,14 @@ def _of_table(
     return table, frame.with_columns(_side(frame, name, table.name) for name in (text, target))
 
 
-def _opened(source: str | Path | pl.DataFrame, cache: Path | None, memory: int) -> Table:
-    if cache is None or not isinstance(source, str) or existing(source) is not None:
-        return open_table(source, memory=memory)
-    from sadari.data.builtin import open_builtin
-
-    frame, entry = open_builtin(source, cache)
-    table = open_table(frame, memory=memory)
-    return replace(
-        table, name=source, source=source, target=entry.target, task=entry.task, licence=entry.licence
-    )
+def _check_names(name: str, names: Sequence[str]) -> None:
+    """SadariError where a file of many columns begins with a row of values in place of their names."""
+    if len(names) > 2 and not any(map(is_known, names)) and holds_values(names):
+        shown = ", ".join(repr(value[:_SHOWN]) for value in names[:3])
+        raise SadariError(
+            f"{name} begins with values ({shown}), not with the names of its {len(names)} columns; write a "
+            "line of names above, or if they are names, choose with --text and --target"
+        )
 
 
 def _side(frame: pl.DataFrame, column: str, name: str) -> pl.Series:
@@ -219,77 +205,15 @@ def _clean(column: str, texts: Sequence[str | None]) -> pl.Series:
 # --------------------------------------------------------------------- lines with a tab
 
 
-def _is_headless(path: Path, text: str | None, target: str | None) -> bool:
-    """Whether a file is lines of two fields whose first is a pair. Raises SadariError for plain text."""
-    name = path.name.lower().removesuffix(".gz")
-    if not name.endswith(_TABBED):
-        return False
-    first = next((line for line in _lines(text_files.look(path)) if line.strip()), "")
-    fields = _fields(first)
-    if len(fields) == 1 and name.endswith(text_files.SUFFIXES):
-        raise SadariError(
-            f"{path} holds text, not pairs; put a tab between source and target of each line, or name a "
-            "folder with two files of aligned lines (train.en, train.ko)"
-        )
-    return len(fields) == 2 and not _is_header(fields, text, target)
-
-
-def _is_header(fields: Sequence[str], text: str | None, target: str | None) -> bool:
-    """Whether a line names two columns: by the names that were asked for, or names that are usual."""
-    names = [field.strip() for field in fields]
-    if names == ["source", "target"] or not {text, target}.isdisjoint(names):
-        return True
-    usual = (*SOURCE_NAMES, *TARGET_NAMES, "text")
-    return all(name.lower() in usual or _is_language(name) for name in names)
-
-
-def _of_lines(path: Path, text: str | None, target: str | None) -> tuple[Table, pl.DataFrame]:
+def _of_lines(path: Path, layout: Layout, text: str | None, target: str | None) -> tuple[Table, pl.DataFrame]:
     """The pairs of a file without a header; its columns are called source and target."""
     file, notes = text_files.look(path), Oddities(path.name)
     notes.add(file)
-    pairs, odd, first, fields = [], 0, 0, 0
-    for number, line in enumerate(_lines(file), 1):
-        if not line.strip():
-            continue
-        found = _fields(line)
-        if len(found) == 2:
-            pairs.append(found)
-        else:
-            odd, first, fields = odd + 1, first or number, fields or len(found)
-    if odd > len(pairs):
-        raise SadariError(
-            f"{path}: {odd:,} of {odd + len(pairs):,} lines have not two fields (the first: line {first:,} "
-            f"has {fields}); write source, tab, target in each line"
-        )
+    pairs, said = read_pairs(path, file, layout)
     columns = ["source", "target"]
     frame = pl.DataFrame([_clean(name, [pair[k] for pair in pairs]) for k, name in enumerate(columns)])
     chosen = _choose(path.name, frame, text, target)
-    said = notes.said()
-    if odd:
-        said.append(Note.of(TEXTS, "fields", "warning", count=odd, name=path.name, line=first))
-    return _named(path, said), frame.select(chosen)
-
-
-def _fields(line: str) -> list[str]:
-    """The fields between tabs; quotes are letters unless only they make two fields of the line."""
-    fields = line.split("\t")
-    if len(fields) > 2 and '"' in line:
-        quoted = next(csv.reader([line], delimiter="\t"), [])
-        return quoted if len(quoted) == 2 else fields
-    return fields
-
-
-def _lines(file: text_files.TextFile) -> Iterator[str]:
-    """The lines of a file, however long; nothing stands behind the last end of a line."""
-    parts: list[str] = []
-    for stretch in text_files.lines(file):
-        *ended, rest = stretch.split("\n")
-        for line in ended:
-            yield "".join([*parts, line])
-            parts = []
-        parts.append(rest)
-    if last := "".join(parts):
-        yield last
+    return _named(path, [*notes.said(), *said]), frame.select(chosen)
 
 
 # --------------------------------------------------------------------- two files
@@ -321,7 +245,7 @@ def _of_folder(folder: Path, text: str | None, target: str | None) -> tuple[Tabl
     for side in chosen:
         file = text_files.look(sides[side])
         notes.add(file)
-        columns.append(_clean(side, list(_lines(file))))
+        columns.append(_clean(side, list(lines_of(file))))
     one, other = columns
     if len(one) != len(other):
         raise SadariError(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +21,9 @@ from sadari.data.learn import Learner
 from sadari.data.mapped import map_array
 from sadari.data.spec import TableSpec, target_values
 from sadari.data.split import Split, split_rows
-from sadari.data.table import Table, open_table
+from sadari.data.table import Table, check_columns, open_table
 from sadari.errors import SadariError
+from sadari.files import make_folder
 from sadari.lang import Note
 
 if TYPE_CHECKING:
@@ -271,10 +270,7 @@ def detect_task(table: Table, target: str) -> tuple[str, Note]:
 def _check_names(table: Table, target: str | None, drop: Sequence[str]) -> str:
     """The target's name, once it and the names to drop are known to be columns."""
     names = list(table.schema)
-    for name in [*drop, *([target] if target is not None else [])]:
-        if name not in names:
-            near = get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
-            raise SadariError(f"{table.name} has no column {name!r}; near it: {', '.join(near)}")
+    check_columns(table.name, names, *drop, target)
     left = [name for name in names if name not in drop]
     chosen = target or table.target or (left[-1] if left else "")
     if chosen not in left:
@@ -354,14 +350,7 @@ def _encode_to_files(
     said = json.dumps([table.fingerprint, split.fingerprint, spec.to_json()], sort_keys=True)
     folder = cache / hashlib.sha256(said.encode()).hexdigest()[:32]
     try:
-        if not folder.is_dir():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                dir=cache, prefix=".writing-", ignore_cleanup_errors=True
-            ) as fresh:
-                _write(table, spec, part, Path(fresh))
-                with suppress(FileExistsError):  # another process was faster with the same rows
-                    os.rename(fresh, folder)
+        make_folder(folder, lambda fresh: _write(table, spec, part, fresh))
     except OSError as error:
         raise SadariError(
             f"cannot write the features of {table.name} to {cache} ({error.strerror}); free some space"

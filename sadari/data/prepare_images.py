@@ -180,8 +180,7 @@ def resized(
     assert isinstance(table, ImageTable)
     said = tuple(note for note in before.notes if note.about.get("kind") != "enlarged")
     spec = replace(before, size=size, fit=fit, channels=channels, notes=said)
-    spec, (train, validation, test) = _encode(table, prepared.split, spec, memory, told)
-    spec = replace(spec, mean=mean or spec.mean, deviation=std or spec.deviation)
+    spec, (train, validation, test) = _encode(table, prepared.split, spec, memory, told, mean, std)
     others = tuple(note for note in prepared.notes if note not in before.notes)
     return replace(
         prepared,
@@ -279,9 +278,16 @@ def _near_notes(table: ImageTable, split: Split) -> list[Note]:
 
 
 def _encode(
-    table: ImageTable, split: Split, spec: ImageSpec, memory: int, told: Told | None
+    table: ImageTable,
+    split: Split,
+    spec: ImageSpec,
+    memory: int,
+    told: Told | None,
+    mean: tuple[float, ...] | None = None,
+    deviation: tuple[float, ...] | None = None,
 ) -> tuple[ImageSpec, list[ImageArrays]]:
-    """The parts as arrays; and the spec with their mean and deviation, and a note on what was enlarged."""
+    """The parts as arrays; and the spec with a note on what was enlarged, and with mean and deviation: those
+    of the training pictures, which are gone through only for what is not given."""
     frame = table.frame.collect()
     with bar("decode", told) as show:
         pixels, failures = decoded(
@@ -299,7 +305,9 @@ def _encode(
     if failures:
         raise SadariError(next(iter(failures.values())))
     parts = parts_of(pixels, split, memory, table.cache)
-    mean, deviation = moments(parts[0])
+    if not (mean and deviation):
+        own = moments(parts[0])
+        mean, deviation = mean or own[0], deviation or own[1]
     said = list(spec.notes)
     smaller = float((_short_sides(table) < spec.size).mean())
     if smaller > _MANY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -67,12 +67,14 @@ def open_table(
     *,
     memory: int = 2 << 30,
     types: Mapping[str, pl.DataType] | None = None,
+    cache: Path | None = None,
 ) -> Table:
     """Open a file (CSV, TSV, either gzipped, Parquet), a built-in by its name, or a frame. A path wins.
 
     Text may be in UTF-8, UTF-16 with a mark, or CP949/EUC-KR, separated by comma, semicolon, tab or bar. A
     column's type is found from all of its rows, unless it is String in `types`: then it stays as it is
-    written. A table that would take more than `memory` bytes is marked to be streamed.
+    written. A table that would take more than `memory` bytes is marked to be streamed. `cache` is where
+    fetched sets are kept.
     Raises SadariError for anything that is not such a table, naming the file, what is wrong and what to do.
     """
     if isinstance(source, pl.DataFrame):
@@ -99,10 +101,10 @@ def open_table(
         raise SadariError(
             f"{str(path)[:200]} cannot be read ({error.strerror or error}); check the path"
         ) from error
-    return _open_name(str(source), memory)
+    return _open_name(str(source), memory, cache)
 
 
-def _open_name(name: str, memory: int) -> Table:
+def _open_name(name: str, memory: int, cache: Path | None) -> Table:
     from sadari.data.builtin import BUILTIN, open_builtin
 
     if "://" in name:
@@ -114,7 +116,7 @@ def _open_name(name: str, memory: int) -> Table:
         raise SadariError(
             f"{name!r} is neither a file nor built-in data{meant} (built in: {', '.join(tables)})"
         )
-    frame, entry = open_builtin(name)
+    frame, entry = open_builtin(name, cache)
     table = replace(_framed(frame, name, memory), source=name, target=entry.target, task=entry.task)
     return replace(table, licence=entry.licence, official_test=entry.official_test)
 
@@ -165,6 +167,15 @@ def _framed(frame: pl.DataFrame, name: str, memory: int) -> Table:
         raise SadariError(f"{name} has {frame.width} columns and {frame.height} rows; a table needs both")
     streamed = frame.estimated_size() > memory
     return Table(name, "", frame.lazy(), dict(frame.schema), frame.height, fingerprint(frame), streamed)
+
+
+def check_columns(name: str, known: Iterable[str], *asked: str | None, what: str = "column") -> None:
+    """SadariError for the first of the names `asked` for that none of the `known` columns has."""
+    names = list(known)
+    for one in asked:
+        if one is not None and one not in names:
+            near = get_close_matches(one, names, n=3, cutoff=0.5) or names[:8]
+            raise SadariError(f"{name} has no {what} {one!r}; near it: {', '.join(near)}")
 
 
 def fingerprint(frame: pl.DataFrame) -> str:

@@ -18,7 +18,6 @@ long documents            in a corpus cut at white space (said); in a table the 
 from __future__ import annotations
 
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ import polars as pl
 from sadari.data import text_files
 from sadari.data.columns import as_text
 from sadari.data.corpus import Corpus, open_corpus
-from sadari.data.table import Table, fingerprint, open_table
+from sadari.data.table import Table, check_columns, fingerprint, open_table
 from sadari.data.text_rows import (
     SAMPLE,
     TEXT_NAMES,
     TEXTS,
     Oddities,
+    as_written,
     existing,
     is_jsonl,
     longest_column,
@@ -172,10 +172,7 @@ def _is_key(column: pl.Series, name: str) -> bool:
 def _columns(table: Table, text: str | None, target: str | None) -> tuple[str, str]:
     """Names of the text's and the label's column."""
     names = list(table.schema)
-    for name in (text, target):
-        if name is not None and name not in names:
-            near = get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
-            raise SadariError(f"{table.name} has no column {name!r}; near it: {', '.join(near)}")
+    check_columns(table.name, names, text, target)
     if text is not None and text == target:
         raise SadariError(f"{text!r} is both the text and the target; choose another --target")
     target = target or (table.target if table.target != text else None)
@@ -293,11 +290,6 @@ def _read_jsonl(path: Path, text: str | None, target: str | None) -> tuple[pl.Da
 
 
 def _label(value: Any) -> str | None:
-    """A label as text: true and false in small letters, whole numbers without a point."""
-    if value is None or isinstance(value, list | dict):
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return clean_text(str(value)).strip() or None
+    """A label as clean text; None where there is none."""
+    written = as_written(value)
+    return None if written is None else clean_text(written).strip() or None

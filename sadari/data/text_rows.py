@@ -129,6 +129,17 @@ class Oddities:
         ]
 
 
+def as_written(value: Any) -> str | None:
+    """A value of JSON as text: true and false in small letters, whole numbers without a point; lists none."""
+    if value is None or isinstance(value, list | dict):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def existing(source: object) -> Path | None:
     """The file or folder that a source names; None for a built-in's name, a frame, or no path at all."""
     if not isinstance(source, str | Path):

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,7 +25,7 @@ from sadari.data.corpus import Corpus
 from sadari.data.mapped import map_array
 from sadari.data.tokenizers import Tokenizer
 from sadari.errors import SadariError
-from sadari.files import read_json, write_json
+from sadari.files import make_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from jaxtyping import Int64, Shaped
@@ -77,16 +75,13 @@ def tokenise(
         return sink.streams()
     said = json.dumps([corpus.fingerprint, hashlib.sha256(part.tobytes()).hexdigest(), tokenizer.fingerprint])
     place = folder / hashlib.sha256(said.encode()).hexdigest()[:32]
+
+    def write(fresh: Path) -> None:
+        with _Files(fresh) as files:
+            _run(corpus, tokenizer, part, files)
+
     try:
-        if not place.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                dir=folder, prefix=".writing-", ignore_cleanup_errors=True
-            ) as fresh:
-                with _Files(Path(fresh)) as files:
-                    _run(corpus, tokenizer, part, files)
-                with suppress(FileExistsError):  # another process was faster with the same documents
-                    os.rename(fresh, place)
+        make_folder(place, write)
     except OSError as error:
         raise SadariError(
             f"cannot write the tokens of {corpus.name} to {folder} ({error.strerror}); free some space"

@@ -65,10 +65,10 @@ def onnx_model(run: Run) -> onnx.ModelProto:
     Raises SadariError when the package `onnx` is not installed, or when the run is a table of n-grams.
     """
     if isinstance(run.spec, PairSpec):
-        raise SadariError(
-            "a run of pairs has no ONNX form yet; use --to marian or ctranslate2 for a transformer, or "
-            "--to safetensors"
-        )
+        from sadari.models.translator import Translator
+
+        forms = "marian, ctranslate2 or safetensors" if isinstance(run.model, Translator) else "safetensors"
+        raise SadariError(f"{run.rung} is a run of pairs, which has no ONNX form; export it --to {forms}")
     if isinstance(run.model, NGram):
         raise SadariError(
             "an n-gram is a table, which ONNX has no form for; use --to arpa or --to safetensors"

@@ -36,6 +36,7 @@ from sadari.layers.steps import StepLayer, can_step, few_rows
 from sadari.layers.tied import make_head
 from sadari.layers.tokens import PAD, embed, is_real
 from sadari.marian import read_marian
+from sadari.reference import adopt
 
 CHOICES = {
     "activation": ("relu", "swish", "gelu"),
@@ -510,15 +511,8 @@ class Translator(nn.Module):
         found = read_marian(source, settings)
         with torch.device("meta"):
             model = cls(TranslatorConfig(**found.config), found.inputs, found.outputs)
-        for name, value in model.state_dict().items():
-            if found.state[name].shape != value.shape:
-                raise SadariError(
-                    f"{name} has the shape {tuple(found.state[name].shape)}, its settings make "
-                    f"{tuple(value.shape)}; config.json belongs to other weights"
-                )
-        state = {name: value.detach().clone() for name, value in found.state.items()}
-        model.load_state_dict(state, assign=True)
-        return model.requires_grad_(True)
+        adopt(model, found.state)
+        return model
 
 
 def waves(length: int, width: int, positions: str = "halves") -> Float[Tensor, "T C"]:

@@ -8,14 +8,13 @@ named: one, several, a folder of them, or by the rows of a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import polars as pl
 
 from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_text import LanguageSpec
-from sadari.data.table import open_table
+from sadari.data.table import check_columns, open_table
 from sadari.errors import SadariError
 from sadari.lang import Note
 from sadari.predict.pictures import Broken, answered, block_of, predict_files, predict_pictures, with_paths
@@ -116,8 +115,5 @@ def _beside(source: Path) -> Path:
 
 
 def _kept(rows: Rows, keep: Sequence[str] | None) -> list[str]:
-    for name in keep or ():
-        if name not in rows.schema:
-            near = get_close_matches(name, rows.schema, n=3, cutoff=0.5) or list(rows.schema)[:8]
-            raise SadariError(f"--keep: {rows.name} has no column {name!r}; near it: {', '.join(near)}")
+    check_columns(f"--keep: {rows.name}", rows.schema, *(keep or ()))
     return list(rows.schema if keep is None else dict.fromkeys(keep))

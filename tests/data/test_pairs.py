@@ -170,6 +170,73 @@ def test_lines_of_other_than_two_fields_are_counted_or_refused() -> None:
         open_pairs(write("a.txt", "just\nlines\n"))
 
 
+LICENCE = "CC-BY 2.0 (France) Attribution: tatoeba.org #{} (CM)"
+FORMS = {  # lines as they are handed round, and the two columns that are read
+    "a licence behind": ([(*row, LICENCE.format(k)) for k, row in enumerate(ROWS)], 3, (1, 2)),
+    "the same licence": ([(*row, "CC-BY") for row in ROWS], 3, (1, 2)),
+    "numbers of sentences": (
+        [(str(k), one, str(k + 9), two) for k, (one, two) in enumerate(ROWS)],
+        4,
+        (2, 4),
+    ),
+    "a score before": ([("1.25", *ROWS[0]), ("1.19", *ROWS[1]), ("1.0", *ROWS[2])], 3, (2, 3)),
+    "sentences of two": ([("Go.", "가.", "x", "y"), ("No.", "아니.", "z", "w")], 4, (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt"])
+@pytest.mark.parametrize("form", FORMS)
+def test_more_fields_without_a_header_are_read_as_two_columns_of_text(form: str, name: str) -> None:
+    found, width, (one, other) = FORMS[form]
+    table = open_pairs(write(name, lines(found)))
+    assert rows(table) == [(row[one - 1], row[other - 1]) for row in found]
+    assert list(table.schema) == ["source", "target"]
+    (note,) = table.notes
+    assert note.about == {"kind": "headless", "name": name, "width": width, "one": one, "other": other}
+    assert f"of its {width} columns, {one} and {other} are read as source and target" in note.english
+    assert f"열 {width}개 가운데 {one}번째를 원문으로, {other}번째를 번역으로" in note.korean
+
+
+def test_more_columns_with_names_stay_a_table() -> None:
+    long = [f"this is a longer sentence of number {place}" for place in range(20)]
+    other = [f"이것은 조금 더 긴 {place}번째 문장입니다" for place in range(20)]
+    below = lines([*zip(long, other, ["CC-BY"] * 20, strict=True)])
+    for names in ("English\tKorean\tlicence", "en\tko\tCC-BY", "Is it English?\tKorean\tlicence"):
+        asked = {"text": "Is it English?"} if "?" in names else {}
+        table = open_pairs(write("a.tsv", f"{names}\n{below}"), **asked)
+        assert list(table.schema) == names.split("\t")[:2] and table.rows == 20 and not table.notes
+
+
+def test_lines_of_many_fields_may_lack_the_last_and_other_lines_are_counted() -> None:
+    full = lines([(*row, "CC-BY") for row in ROWS])
+    table = open_pairs(write("a.tsv", full + "no licence\t없음\nalone\na\tb\tc\td\n"))
+    assert rows(table) == [*ROWS, ("no licence", "없음")] and kinds(table) == ["headless", "ragged"]
+    assert (
+        "2 lines of a.tsv have not 2-3 fields and are left out (the first: line 5)" in table.notes[1].english
+    )
+    assert "2줄은 칸이 2-3개가 아니어서" in table.notes[1].korean
+    quoted = open_pairs(write("a.tsv", full + '"one\tfield"\t한 칸\tCC-BY\n'))
+    assert rows(quoted)[-1] == ("one\tfield", "한 칸")
+    with pytest.raises(
+        SadariError, match=r"3 of 4 lines have not 2-3 fields \(the first: line 2 has 1\); write"
+    ):
+        open_pairs(write("a.tsv", "Go.\t가.\tCC-BY\n" + "alone\n" * 3))
+    with pytest.raises(SadariError, match=r"a.tsv has no line of column names, and 1 of its 3 columns hold"):
+        open_pairs(write("a.tsv", "1\tGo.\t2\n2\tStop.\t3\n"))
+
+
+def test_a_csv_that_begins_with_a_pair_is_refused() -> None:
+    content = lines([(f"{one}.", f"{other}.", "CC-BY") for one, other in ROWS], ",")
+    message = (
+        r"a.csv begins with values \('Turn on the light\.', '불을 켜세요\.', 'CC-BY'\), not with the names "
+        r"of its 3 columns; write a line of names above"
+    )
+    with pytest.raises(SadariError, match=message):
+        open_pairs(write("a.csv", content))
+    named = open_pairs(write("a.csv", "Is it so?,No.,note\n" + content), text="Is it so?", target="No.")
+    assert named.rows == 3 and list(named.schema) == ["Is it so?", "No."]
+
+
 def test_no_value_is_an_empty_side() -> None:
     assert rows(open_pairs(write("a.tsv", "\t한쪽만\nonly one\t\n  both \t 둘 \n"))) == [
         ("", "한쪽만"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -127,6 +129,26 @@ def test_resized_has_other_pixels_and_says_what_was_enlarged(tmp_path: Path) -> 
         resized(prepared, size=32, channels=1, std=(0.1, 0.2, 0.3))
     with pytest.raises(SadariError, match="--size 4000 is no size; give 1 to 1,024 pixels"):
         resized(prepared, size=4000)
+
+
+def test_training_pictures_are_gone_through_only_for_what_is_not_given(tmp_path: Path) -> None:
+    prepared, calls = prepare(folder(tmp_path / "set")), []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is moments.__code__:
+            calls.append(frame.f_locals["pixels"].shape)
+
+    half = (0.5,) * 3
+    own = moments(resized(prepared, size=16).train.features)
+    for mean, std, times in ((half, half, 0), (half, None, 1), (None, half, 1), (None, None, 1)):
+        calls.clear()
+        sys.setprofile(note)
+        try:
+            spec = resized(prepared, size=16, mean=mean, std=std).spec
+        finally:
+            sys.setprofile(None)
+        assert calls == [(12, 16, 16, 3)] * times
+        assert (spec.mean, spec.deviation) == (mean or own[0], std or own[1])
 
 
 @pytest.mark.parametrize(("sides", "size"), [((12, 30), 12), ((200, 300), 64), ((1, 5), 1)])

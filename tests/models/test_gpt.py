@@ -19,6 +19,7 @@ from sadari.errors import SadariError
 from sadari.layers.vocabulary import vocabulary_loss
 from sadari.models import gpt
 from sadari.models.gpt import GPT, VARIANTS, GPTConfig, laws
+from sadari.models.gpt_names import READERS
 
 V = 101
 
@@ -94,7 +95,7 @@ def test_logits_and_gradients_equal_transformers(kind: str, settings: dict[str, 
     loss.backward()
     own.backward()
     gradients = {name: p.grad for name, p in theirs.named_parameters()}
-    _, renamed = gpt.READERS[kind](theirs.config.to_dict(), gradients)
+    _, renamed = READERS[kind](theirs.config.to_dict(), gradients)
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(parameter.grad, renamed[name], rtol=0, atol=1e-5)
 
