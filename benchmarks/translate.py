@@ -1,4 +1,4 @@
-"""Translating with a Transformer: sentences a second against transformers' `generate` and CTranslate2.
+"""Translating with a Transformer: sentences a second against transformers, CTranslate2 and JoeyNMT.
 
 Marian's layout, 3 + 3 layers, width 256, 8,000 tokens, fp32; sentences of 20 tokens become about 23. All have
 the same weights and write the same tokens but for a few sentences. Ours is `sadari.search`, the peers' their
@@ -11,7 +11,11 @@ workers 2    a file of 256 sentences in batches of 32 and two workers of one thr
 ratio_...    sentences a second of ours over the peer's, the median of the rounds' own ratios
 equal_...    share of sentences that became the same tokens, at least `EQUAL` of them
 
-CTranslate2 is left out, and said to be, where it is not installed (pip install ctranslate2).
+JoeyNMT 2.3.0 keeps nothing of a Transformer's steps and reads all of a target again for each token, and its
+beams go on until none is left unfinished; it is measured with one worker.
+
+CTranslate2 and JoeyNMT are left out, and said to be, where they are not installed: pip install ctranslate2,
+and as `benchmarks/pairs_quality.py` says.
 
     python benchmarks/translate.py       writes benchmarks/results/translate.csv
 """
@@ -30,6 +34,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,7 +45,7 @@ import transformers
 
 from sadari.layers.steps import Done, compiled
 from sadari.marian import to_marian
-from sadari.models.translator import Translator, TranslatorConfig
+from sadari.models.translator import Translator, TranslatorConfig, waves
 from sadari.search import Searching, search
 
 V, START, END = 8000, 1, 2
@@ -52,8 +57,10 @@ GOALS = {  # (peer, workers, batch, beam): the least ratio
     ("transformers", 1, 32, 1): 2.5, ("transformers", 1, 32, 5): 2.5,
     ("ctranslate2", 1, 1, 1): 1.2, ("ctranslate2", 1, 1, 5): 1.2,
     ("ctranslate2", 2, 32, 1): 1.0, ("ctranslate2", 2, 32, 5): 1.0,
+    ("joeynmt", 1, 32, 5): 10.0,
 }  # fmt: skip
-NAMES = ("sadari", "transformers", "ctranslate2")
+NAMES = ("sadari", "transformers", "ctranslate2", "joeynmt")
+OPTIONAL = {"ctranslate2": "pip install ctranslate2", "joeynmt": "see benchmarks/pairs_quality.py"}
 RESULTS = Path(__file__).parent / "results" / "translate.csv"
 Way = Callable[[torch.Tensor, int], list[list[int]]]
 
@@ -125,6 +132,79 @@ def ctranslate2_way(folder: Path, workers: int) -> Way:
         return [[int(token[1:]) for token in one.hypotheses[0]] for one in found]
 
     return write
+
+
+def joeynmt_way(model: Translator) -> Way:
+    """Its own `search` on its own modules, which get our weights, our waves and our norms' epsilon."""
+    from joeynmt.batch import Batch
+    from joeynmt.decoders import TransformerDecoder
+    from joeynmt.embeddings import Embeddings
+    from joeynmt.encoders import TransformerEncoder
+    from joeynmt.model import Model
+    from joeynmt.search import search as search_by_it
+
+    config, nothing = model.config, V  # a number that no token has
+    last: Any = model.layers[-1]
+    sizes = {
+        "hidden_size": config.width, "ff_size": config.units, "num_heads": config.heads,
+        "num_layers": config.layers, "activation": config.activation, "layer_norm": "post",
+    }  # fmt: skip
+    encoder, decoder = TransformerEncoder(**sizes), TransformerDecoder(**sizes, vocab_size=V)
+    tables = [Embeddings(config.width, scale=True, vocab_size=V, padding_idx=0) for _ in range(2)]
+    for table in tables:
+        table.lut.weight = torch.nn.Parameter(model.embedding.weight.detach().clone())
+    with torch.no_grad():
+        tables[1].lut.weight[START] = 0  # as ours reads it
+    for own, its in zip([*model.encoder, *model.layers], [*encoder.layers, *decoder.layers], strict=True):
+        _give_layer(own, its)
+    decoder.output_layer.weight, decoder.output_layer.bias = model.embedding.weight, model.head.bias
+    for half in (encoder, decoder):
+        half.pe.pe = waves(MOST + LENGTH, config.width, config.positions)[None]
+    numbers = {"pad_index": nothing, "bos_index": START, "eos_index": END, "sep_index": None, "unk_index": 0}
+    words: Any = SimpleNamespace(**numbers, specials=[], lang_tags=[])
+    peer = Model(encoder, decoder, *tables, words, words).eval()
+    for part in peer.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.eps = last.norm3.eps
+
+    def write(sources: torch.Tensor, beam: int) -> list[list[int]]:
+        count = len(sources)
+        batch = Batch(
+            sources, torch.full((count,), sources.shape[1]), None, None, None, torch.arange(count),
+            sources.device, nothing, END, is_train=False,
+        )  # fmt: skip
+        with torch.inference_mode():
+            found, *_ = search_by_it(peer, batch, max_output_length=MOST, beam_size=beam, beam_alpha=0.0)
+        return [row[: row.index(END)] for row in ([*row, END] for row in found.tolist())]
+
+    return write
+
+
+def _give_layer(own: Any, its: Any) -> None:
+    """A layer's weights, to those that do the same at JoeyNMT."""
+    crossing, feed = own.cross is not None, its.feed_forward
+    first = its.trg_trg_att if crossing else its.src_src_att
+    norm = its.x_layer_norm if crossing else its.layer_norm
+    given = [
+        (own.attention.qkv, (first.q_layer, first.k_layer, first.v_layer)),
+        (own.attention.out, (first.output_layer,)),
+        (own.norm1, (norm,)),
+        (own.feed.up, (feed.pwff_layer[0],)),
+        (own.feed.down, (feed.pwff_layer[3],)),
+        (own.norm3, (feed.layer_norm,)),
+    ]
+    if crossing:
+        cross = its.src_trg_att
+        given += [
+            (own.cross.query, (cross.q_layer,)),
+            (own.cross.kv, (cross.k_layer, cross.v_layer)),
+            (own.cross.out, (cross.output_layer,)),
+            (own.norm2, (its.dec_layer_norm,)),
+        ]
+    for part, theirs in given:
+        for kind in ("weight", "bias"):  # those of ours may be stacked
+            for one, piece in zip(theirs, getattr(part, kind).detach().chunk(len(theirs)), strict=True):
+                setattr(one, kind, torch.nn.Parameter(piece.clone()))
 
 
 def write_folders(model: Translator, folder: Path, converted: bool) -> tuple[Path, Path]:
@@ -203,20 +283,22 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     model, sources = model_and_sources()
-    engine = importlib.util.find_spec("ctranslate2") is not None
-    if not engine:
-        print("ctranslate2 is not installed; its columns stay empty (pip install ctranslate2)")
+    there = {name for name in OPTIONAL if importlib.util.find_spec(name) is not None}
+    for name in sorted(OPTIONAL.keys() - there):
+        print(f"{name} is not installed; its columns stay empty ({OPTIONAL[name]})")
     _HERE.append(ours(model))
     warm_up(_HERE[0], sources)
     pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
     file = {"sadari": in_processes(_HERE[0], pool)}
     file["sadari"](sources[: 2 * BATCH], 1)  # forks, before a peer starts threads
     with tempfile.TemporaryDirectory() as folder, pool:
-        marian, converted = write_folders(model, Path(folder), engine)
+        marian, converted = write_folders(model, Path(folder), "ctranslate2" in there)
         ways = {"sadari": _HERE[0], "transformers": transformers_way(marian)}
-        if engine:
+        if "ctranslate2" in there:
             ways["ctranslate2"] = ctranslate2_way(converted, 1)
             file["ctranslate2"] = ctranslate2_way(converted, 2)
+        if "joeynmt" in there:
+            ways["joeynmt"] = joeynmt_way(model)
         rows = [
             measure(ways, sources[:count], 1, batch, beam)
             for batch, count in ((1, LINES), (BATCH, BATCH))
@@ -224,7 +306,7 @@ def main() -> None:
         ]
         rows += [measure(file, sources, 2, BATCH, beam) for beam in (1, 5)]
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    versions["ctranslate2"] = importlib.metadata.version("ctranslate2") if engine else "none"
+    versions |= {name: importlib.metadata.version(name) if name in there else "none" for name in OPTIONAL}
     about = " ".join(f"{name} {version}" for name, version in versions.items())
     machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} core(s)"
     RESULTS.parent.mkdir(exist_ok=True)

@@ -81,7 +81,7 @@ def translate_texts(
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
         Parameter(
-            help="Of the products with weights: bf16 and int8 are faster, and may write other words.",
+            help="Of the products with weights: bf16 and int8 take less memory and may write other words; faster for models larger than the caches.",
             group=REST,
         ),
     ] = "fp32",

@@ -140,6 +140,12 @@ BUILTIN: dict[str, Builtin] = {
             official_test=1000, read=lambda _: toy.mnist1d(),
         ),
         Builtin(
+            "mnist1d-shuffled", "table", "classify", 5000, 40, "digit", _OURS,
+            ("mnist1d with its moments in another order: nothing is lost but which stand side by side",
+             "순서를 섞은 mnist1d: 어떤 순간이 서로 이웃하는지 말고는 잃은 것이 없음"),
+            official_test=1000, read=lambda _: toy.mnist1d(shuffled=True),
+        ),
+        Builtin(
             "toy-linear", "table", "regress", 1000, 5, "target", _OURS,
             ("Planted truth: a weighted sum of all features, and noise",
              "정답을 심은 자료: 모든 특성의 가중합과 잡음"),

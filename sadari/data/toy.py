@@ -40,12 +40,15 @@ _SCALE, _SHEAR = 0.4, 0.75  # widths of the uniform draws for a stroke's size an
 _SMOOTH_NOISE, _ROUGH_NOISE = 0.25, 0.02  # deviations: before smoothing, where there is no stroke; everywhere
 
 
-def mnist1d(seed: int = 42, *, rows: int = 5000, length: int = 40) -> pl.DataFrame:
+def mnist1d(seed: int = 42, *, rows: int = 5000, length: int = 40, shuffled: bool = False) -> pl.DataFrame:
     """MNIST-1D: `rows` signals (ten times n) of `length` moments x00, x01 ..., and the `digit` each draws.
 
     The draws are made in the reference's order from the same generator, so that the default is the authors'
     own data set: 4,000 rows to learn from, then 1,000 to test on. There logistic regression is right in about
     32 % of the test rows, an MLP in 68 %, a convolutional network in 94 %, a person in 96 %.
+
+    shuffled   every row's moments in one other order, the same for all: all is still there but nearness. The
+               authors' convolutional network falls to 56 % then, their MLP stays where it was
     """
     draw = np.random.RandomState(seed)  # the legacy generator: the reference's
     digits = np.repeat(np.arange(10), rows // 10)  # (N,)
@@ -80,6 +83,8 @@ def mnist1d(seed: int = 42, *, rows: int = 5000, length: int = 40) -> pl.DataFra
     # 5. shuffle the rows, then one centre and one deviation for the whole set
     signal = signal[order]
     signal = (signal - signal.mean()) / signal.std()
+    if shuffled:
+        signal = signal[:, np.random.RandomState(seed).permutation(length)]
     frame = pl.DataFrame(signal, schema=[f"x{moment:02}" for moment in range(length)])
     return frame.with_columns(pl.Series("digit", digits[order]))
 

@@ -52,6 +52,14 @@ def test_mnist1d_separates_the_rungs_as_its_authors_report() -> None:
     assert 0.64 <= network.score(x[4000:], y[4000:]) <= 0.72
 
 
+def test_shuffled_rows_hold_the_same_moments_in_one_order() -> None:
+    plain, mixed = toy.mnist1d(rows=50), toy.mnist1d(rows=50, shuffled=True)
+    assert plain["digit"].equals(mixed["digit"]) and plain.columns == mixed.columns
+    before, after = (frame.drop("digit").to_numpy() for frame in (plain, mixed))
+    where = [int(np.flatnonzero((before == column[:, None]).all(0))[0]) for column in after.T]
+    assert sorted(where) == list(range(40)) and where != list(range(40))
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_mnist1d_follows_its_seed(seed: int) -> None:
     first, again = toy.mnist1d(seed, rows=20), toy.mnist1d(seed, rows=20)
