@@ -81,7 +81,8 @@ def translate_texts(
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
         Parameter(
-            help="Of the products with weights: bf16 and int8 take less memory and may write other words; faster for models larger than the caches.",
+            help="Of the products with weights: bf16 and int8 take less memory, and may write other words; "
+            "they are faster where weights outgrow the caches.",
             group=REST,
         ),
     ] = "fp32",
