@@ -109,8 +109,9 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
         one, many = microseconds(answer, rows, together=together)
     counted = model_class.parameter_count(config, inputs, outputs)
     macs = macs_of(model_class, config, inputs, outputs, length)
-    if isinstance(run.model, Nearest):
-        macs = run.model.pictures.numel()  # a product with every stored one, which no setting tells
+    memory = getattr(run.model, "memory", run.model)
+    if isinstance(memory, Nearest):
+        macs += memory.pictures.numel()  # a product with every stored one, which no setting tells
     return Price(
         parameters=sum(value.numel() for value in run.model.state_dict().values())
         if counted is None

@@ -65,6 +65,7 @@ PICTURES: dict[str, dict[str, tuple[Any, ...]]] = {
     "vgg": {"width": (0.5, 1.0, 1.5), "dropout": (0.2, 0.5)},
     "resnet": {"width": (0.5, 1.0, 1.5)},
     "vit": {"layers": (2, 4, 6), "drop_path": (0.0, 0.1, 0.2)},
+    "retrieval": {},
     "probe": SPACES["probe"],
     "fine-tune": {"dropout": (0.0, 0.1, 0.3)},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ RUNGS = {
     "vgg": "#7800f0",
     "resnet": "#149a62",
     "vit": "#3030a8",
+    "retrieval": "#480060",
     "probe": "#a3328a",
     "fine-tune": "#784860",
     "distilled": "#c03000",
@@ -105,10 +107,10 @@ def text_width(text: str, size: float) -> float:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines of at most `width` pixels, broken at spaces; a word that is longer than a line is cut."""
+    """Lines of at most `width` pixels, broken at spaces but those of `8 × 8`; a longer word is cut."""
     lines: list[str] = []
     line = ""
-    for word in text.split():
+    for word in re.split(r"(?<!×)\s+(?!×)", text.strip()) if text.strip() else ():
         while text_width(word, size) > width:
             cut = next(n for n in range(len(word), 0, -1) if n == 1 or text_width(word[:n], size) <= width)
             if line:

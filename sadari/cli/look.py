@@ -14,7 +14,7 @@ from sadari.cli.options import REST, LangOption, QuietOption, RunArgument, SizeO
 from sadari.cli.settings import option, with_options
 from sadari.describe import Field, options_of
 from sadari.errors import SadariError
-from sadari.inspection import VIEWS, views_for
+from sadari.inspection import VIEWS, eye_of, views_for
 from sadari.lang import Lang, default_lang, in_unit, pick, unit_of
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _list_views(run: Run, path: Path, lang: Lang) -> None:
     say.notes(run.notes, lang)
     out.print(pick(TEXTS, "views", lang, path=shlex.quote(str(path))), markup=False)
     grid = Table.grid(padding=(0, 2))
-    for name in views_for(run.config["task"], run.rung, run.kind):
+    for name in views_for(run.config["task"], run.rung, run.kind, eye_of(run.config)):
         info = VIEWS[name]
         grid.add_row(Text(f"  {name}", "bold"), info.summary_ko if lang == "ko" else info.summary_en)
     out.print(grid)

@@ -46,7 +46,7 @@ TEXT_SECONDS, LANGUAGE_SECONDS = 30.0, 90.0  # likewise of texts, where a row is
 PAIR_SECONDS = 90.0  # likewise of pairs
 PICTURE_SECONDS = 40.0  # likewise of pictures, where six rungs are networks
 QUICK = ("mean", "prior", "line", "logistic", "one-hot", "n-gram", "lookup")  # solved or counted, not trained
-QUICK_PICTURES = ("prior", "nearest", "probe")
+QUICK_PICTURES = ("prior", "nearest", "retrieval", "probe")
 
 
 @dataclass(frozen=True)

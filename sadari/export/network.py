@@ -159,6 +159,7 @@ def _of(op: str) -> Callable[..., str]:
 
 MODULES: dict[type[nn.Module], Callable[..., str]] = {
     nn.Linear: _linear,
+    nn.Conv1d: pictures.convolution,
     nn.ReLU: _of("Relu"),
     nn.Tanh: _of("Tanh"),
     nn.Sigmoid: _of("Sigmoid"),
@@ -185,9 +186,10 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.softmax, "softmax"), lambda graph, x, dim: graph.add("Softmax", x, axis=dim)),
     torch.cat: lambda graph, values, dim=0: graph.add("Concat", *values, axis=dim),
     operator.getitem: _select,
-    nn.functional.relu: lambda graph, x, inplace=False: graph.add("Relu", x),
+    **dict.fromkeys((nn.functional.relu, "relu"), lambda graph, x, inplace=False: graph.add("Relu", x)),
     nn.functional.relu6: lambda graph, x, inplace=False: graph.add("Clip", x, *map(graph.either, (0.0, 6.0))),
     nn.functional.pad: _pad,
     "flatten": lambda graph, x, first: graph.add("Flatten", x, axis=first),
     "mean": _mean,
+    "unsqueeze": lambda graph, x, dim: graph.add("Unsqueeze", x, text.whole(graph, [dim])),
 }

@@ -35,13 +35,13 @@ TEXTS = {
         "{name}: 무작위 변환 {count}가지가 훈련 그림 {shown}장을 바꾸는 모습",
     ),
     "caption": (
-        "Above each column the picture's class. crop moves it by up to an eighth of a side; colour changes "
-        "brightness, contrast and saturation; randaugment draws two of fourteen changes; erase puts noise "
-        "into a rectangle. mixup and cutmix take two pictures, and the loss counts both classes in their "
-        "shares. {used}",
-        "열 위는 그림의 클래스. crop은 변의 8분의 1까지 옮기고, colour는 밝기·대비·채도를 바꾸고, "
-        "randaugment는 변환 14가지 가운데 둘을 뽑고, erase는 네모를 잡음으로 채운다. mixup과 cutmix는 그림 "
-        "두 장을 섞고, 손실도 두 클래스를 그 비율로 센다. {used}",
+        "Above each column the picture's class. crop moves it by up to an eighth of a side and mirrors "
+        "what is missing at the rim; colour changes brightness, contrast and saturation; randaugment draws "
+        "two of fourteen changes; erase puts noise into a rectangle. mixup and cutmix take two pictures, "
+        "and the loss counts both classes in their shares. {used}",
+        "열 위는 그림의 클래스. crop은 변의 8분의 1까지 옮기고 빈 가장자리는 거울처럼 채우며, colour는 "
+        "밝기·대비·채도를 바꾸고, randaugment는 변환 14가지 가운데 둘을 뽑고, erase는 네모를 잡음으로 "
+        "채운다. mixup과 cutmix는 그림 두 장을 섞고, 손실도 두 클래스를 그 비율로 센다. {used}",
     ),
     "see": (
         "A change is of use if you would still give the picture the same class; go along each row and ask. A "

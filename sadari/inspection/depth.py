@@ -53,12 +53,12 @@ TEXTS = {
         "{many}층의 훈련 그림 오답은 지름길이 없으면 {plain_many}, 있으면 {resnet_many}",
     ),
     "caption": (
-        "Share of pictures with a wrong answer along {steps} steps of {batch} pictures, measured on {train} "
-        "training and {scored} {part} pictures. All networks see the same pictures in the same order, with "
-        "the same optimizer ({optimizer}, learning rate {rate}).",
-        "그림 {batch}장씩 {steps}걸음을 배우는 동안 틀린 그림의 비율. 훈련 그림 {train}장과 {part} 그림 "
-        "{scored}장에서 잰다. 모든 망이 같은 그림을 같은 순서로 보고 같은 방법({optimizer}, 학습률 "
-        "{rate})으로 배운다.",
+        "{name}, {size} × {size} pixels: share of pictures with a wrong answer along {steps} steps of "
+        "{batch} pictures, measured on {train} training and {scored} {part} pictures. All networks see the "
+        "same pictures in the same order, with the same optimizer ({optimizer}, learning rate {rate}).",
+        "{name}, {size} × {size}픽셀: 그림 {batch}장씩 {steps}걸음을 배우는 동안 틀린 그림의 비율. 훈련 "
+        "그림 {train}장과 {part} 그림 {scored}장에서 잰다. 모든 망이 같은 그림을 같은 순서로 보고 같은 "
+        "방법({optimizer}, 학습률 {rate})으로 배운다.",
     ),
     "see": (
         "Dashed: pictures that the networks learn from. If depth only led to learning by heart, the deepest "
@@ -140,6 +140,8 @@ def depth(run: Run, *, depths: Sequence[int] = DEPTHS, steps: int = STEPS, part:
             errors[f"{kind}_other"].append(measured.other)
     found = {name: np.array(values) for name, values in errors.items()}
     values: dict[str, Any] = {
+        "name": prepared.table.name,
+        "size": run.spec.size,
         "few": depths[0],
         "many": depths[-1],
         "steps": steps,

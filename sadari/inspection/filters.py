@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sadari.errors import SadariError
+from sadari.inspection.stages import modules_of, network_of
 from sadari.inspection.view import Said, View, say
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ MOST = 256  # filters that can be shown
 
 TEXTS = {
     "title": (
-        "{rung}: side by side, the weights of its {count} {kind} correlate by {smooth}; noise has 0",
-        "{rung}: {kind} {count}개에서 이웃한 가중치의 상관은 {smooth}, 잡음이라면 0",
+        "{rung}: neighbouring weights of its {count} {kind} correlate by {smooth} (noise: 0)",
+        "{rung}: {kind} {count}개에서 이웃한 가중치의 상관은 {smooth}(잡음이면 0)",
     ),
     "kind_filters": ("first filters", "첫 필터"),
     "kind_patches": ("patch filters", "패치 필터"),
@@ -159,16 +160,17 @@ def filters(run: Run, *, top: int = 64) -> View:
 def weights_of(run: Run) -> tuple[Float[np.ndarray, "D k k C"], str]:
     """The first layer's weights on pixels from 0 to 1, and what they are: filters, patches, templates or
     hidden."""
-    model: Any = run.model
+    network = network_of(run.model)
     channels, height, width = run.spec.width
-    if hasattr(model, "conv_proj"):
-        weight, kind = model.conv_proj.weight, "patches"
-    elif hasattr(model, "stages"):
-        weight, kind = model.stages[0][1].weight, "filters"
-    elif hasattr(model, "hidden"):
-        weight, kind = model.hidden.weight.unflatten(1, (channels, height, width)), "hidden"
+    if hasattr(network, "conv_proj"):
+        weight, kind = network.conv_proj.weight, "patches"
+    elif hasattr(network, "hidden"):
+        weight, kind = network.hidden.weight.unflatten(1, (channels, height, width)), "hidden"
+    elif run.rung != "logistic":
+        first: Any = modules_of(network)[0][1]
+        weight, kind = first.weight, "filters"
     else:
-        weight, kind = model.output.weight.unflatten(1, (channels, height, width)), "templates"
+        weight, kind = network.output.weight.unflatten(1, (channels, height, width)), "templates"
     pixels = weight.detach().double().numpy().transpose(0, 2, 3, 1)  # (D, k, k, C)
     return pixels / np.array(run.spec.deviation), kind
 

@@ -55,11 +55,11 @@ TEXTS = {
         "{rung}: 그림 {rows}장 모두 정답; {suspects}",
     ),
     "suspects": (
-        "{count} training labels look wrong",
-        "훈련 라벨 {count}개가 의심스러움",
+        "it doubts {count} training labels",
+        "훈련 라벨 {count}개를 의심함",
     ),
-    "suspect": ("1 training label looks wrong", "훈련 라벨 1개가 의심스러움"),
-    "trusted": ("no training label looks wrong", "의심스러운 훈련 라벨 없음"),
+    "suspect": ("it doubts 1 training label", "훈련 라벨 1개를 의심함"),
+    "trusted": ("it doubts no training label", "의심하는 훈련 라벨 없음"),
     "caption": (
         "Validation and test pictures that it got wrong, the surest first, and the pairs of classes that it "
         "confuses most; then training pictures whose label it doubts: another class is likelier there than "

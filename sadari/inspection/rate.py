@@ -15,7 +15,7 @@ import numpy as np
 from sadari.batches import usual_size
 from sadari.errors import SadariError
 from sadari.fitting import tensors
-from sadari.inspection.view import View, say
+from sadari.inspection.view import Said, View, say
 from sadari.inspection.watching import watchers
 from sadari.tasks import make_task
 from sadari.train import TrainConfig, train
@@ -27,6 +27,7 @@ LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 50
 COUNT = 13
 WORSE = 0.02  # of a share wrong: what ends so far above the start has lost what it knew
+NEAR = 2.0  # times by which two rates may differ and be near each other
 SURE = 2.0  # standard errors that a gain must have, were the pictures of no two errors the same
 
 TEXTS = {
@@ -53,20 +54,34 @@ TEXTS = {
         "{rung}: 여기 있는 어느 학습률로도 {steps}걸음은 거의 바꾸지 않습니다(시작 오답 {start})",
     ),
     "caption": (
-        "Share of {rows} validation pictures with a wrong answer after {steps} more steps on the training "
-        "pictures, from the run's own weights, at each of {count} constant learning rates ({optimizer}, "
-        "{batch} pictures a step, no weight decay). Dashed: before the first of them.",
-        "이 실행의 가중치에서 시작해 학습률 {count}가지로 훈련 그림을 {steps}걸음 더 배운 뒤, 검증 그림 "
-        "{rows}장 가운데 틀린 비율({optimizer}, 한 걸음에 그림 {batch}장, 학습률은 일정, 가중치 감쇠 없음). "
-        "파선: 더 배우기 전.",
+        "{name}: share of {rows} validation pictures with a wrong answer after {steps} more steps on the "
+        "training pictures, from the run's own weights, at each of {count} constant learning rates "
+        "({optimizer}, {batch} pictures a step, no weight decay). Dashed: before the first of them.",
+        "{name}: 이 실행의 가중치에서 시작해 학습률 {count}가지로 훈련 그림을 {steps}걸음 더 배운 뒤, 검증 "
+        "그림 {rows}장 가운데 틀린 비율({optimizer}, 한 걸음에 그림 {batch}장, 학습률은 일정, 가중치 감쇠 "
+        "없음). 파선: 더 배우기 전.",
     ),
     "see": (
         "On the left hardly anything moves; on the right the first steps are so long that what was learnt is "
-        "lost before anything better comes of it: at {top}, {worst} are wrong{chance}. A network that has "
-        "learnt already wants a lower rate than one that begins at nothing.",
+        "lost before anything better comes of it: at {top}, {worst} are wrong{chance}.{beside}",
         "왼쪽에서는 거의 아무것도 움직이지 않습니다. 오른쪽에서는 첫걸음부터 너무 커서 더 나은 것을 배우기 "
-        "전에 이미 배운 것을 잃습니다. 학습률 {top}에서는 {worst}가 틀립니다{chance}. 이미 배운 망에는 처음 "
-        "배우는 망보다 작은 학습률이 알맞습니다.",
+        "전에 이미 배운 것을 잃습니다. 학습률 {top}에서는 {worst}가 틀립니다{chance}.{beside}",
+    ),
+    "lower": (
+        "The best lies below the rate of its first training ({own}): a network that has learnt already "
+        "wants shorter steps.",
+        "가장 나은 학습률이 처음 훈련한 학습률({own})보다 작습니다. 이미 배운 망에는 작은 걸음이 "
+        "알맞습니다.",
+    ),
+    "near": (
+        " The best lies near the rate of its first training ({own}).",
+        " 가장 나은 학습률은 처음 훈련한 학습률({own})과 비슷합니다.",
+    ),
+    "higher": (
+        "The best lies above the rate of its first training ({own}), which was cautious: what had been "
+        "learnt survives longer steps than those.",
+        " 가장 나은 학습률이 처음 훈련한 학습률({own})보다 큽니다. 처음 것은 조심스러웠고, 배운 것은 더 큰 "
+        "걸음도 견뎌 냅니다.",
     ),
     "chance": (
         " (always answering the commonest class: {prior})",
@@ -121,11 +136,13 @@ def rate(run: Run, *, steps: int = STEPS, count: int = COUNT) -> View:
         if np.isfinite(loss := float(score["loss"])):
             errors[i], losses[i] = float(score["error"]), loss
     config = replace(config, batch_size=config.batch_size or usual_size(len(arrays["targets"])))
-    return _view(run, rates, errors, losses, config, start, prior, len(checks["targets"]))
+    name = prepared.table.name
+    return _view(run, name, rates, errors, losses, config, start, prior, len(checks["targets"]))
 
 
 def _view(
     run: Run,
+    name: str,
     rates: np.ndarray,
     errors: np.ndarray,
     losses: np.ndarray,
@@ -143,6 +160,7 @@ def _view(
     helps = before - errors[best] >= SURE * np.sqrt((before + errors[best]) / rows) > 0
     key = ("better" if limit else "endless") if helps else ("spent" if limit else "still")
     values: dict[str, Any] = {
+        "name": name,
         "rung": run.rung,
         "steps": config.budget_steps,
         "count": len(rates),
@@ -156,6 +174,7 @@ def _view(
         "top": _rate(rates[-1]),
         "worst": f"{errors[-1]:.0%}",
         "chance": say(TEXTS, "chance", prior=f"{prior:.0%}"),
+        "beside": _beside(float(rates[best]), run.config["train"]["learning_rate"]) if helps else ("", ""),
     }
     facts = {
         "rung": run.rung,
@@ -175,6 +194,14 @@ def _view(
         facts,
         {name: TEXTS[name] for name in ("rates", "errors", "losses")},
     )
+
+
+def _beside(best: float, own: float) -> Said:
+    """How the best rate compares with the one of the run's own training; nothing where that had none."""
+    if not own:
+        return "", ""
+    key = "near" if own / NEAR <= best <= own * NEAR else "lower" if best < own else "higher"
+    return say(TEXTS, key, own=_rate(own))
 
 
 def _rate(rate: float) -> str:

@@ -45,6 +45,12 @@ TEXTS = {
         "{rung}: {stage}의 한 자리는 {reach} × {reach}픽셀을 볼 수 있고, 그 자리를 움직이는 것의 9할은 "
         "{effective} × {effective}픽셀 안에 있다",
     ),
+    "title_beyond": (
+        "{rung}: a place of {stage} can see {reach} × {reach} pixels, more than the picture has; nine tenths "
+        "of what moves it lie within {effective} × {effective}",
+        "{rung}: {stage}의 한 자리는 그림보다 넓은 {reach} × {reach}픽셀을 볼 수 있고, 그 자리를 움직이는 "
+        "것의 9할은 {effective} × {effective}픽셀 안에 있다",
+    ),
     "title_silent": (
         "{rung}: a place of {stage} can see {reach} × {reach} pixels; on this picture it is silent",
         "{rung}: {stage}의 한 자리는 {reach} × {reach}픽셀을 볼 수 있지만, 이 그림에는 반응하지 않는다",
@@ -132,9 +138,10 @@ def receptive_field(run: Run, *, image: str | None = None, stage: str | None = N
         "reach": field.reach,
         "effective": float(effective[shown]),
     }
+    title = "title_beyond" if field.reach > max(height, width) else "title"
     return View(
         "receptive-field",
-        say(TEXTS, "title" if heat.any() else "title_silent", **_whole(numbers)),
+        say(TEXTS, title if heat.any() else "title_silent", **_whole(numbers)),
         say(
             TEXTS, "caption", stage=field.stage, picture=seen.name, width=width, height=height,
             channels=min(channels, field.channels),

@@ -38,10 +38,13 @@ TEXTS = {
     "caption": (
         "Stage by stage: the result (channels × height × width), weights, multiply-adds for one picture, and "
         "the memory that the result takes (4 bytes a number). Below, the side of the maps as it is, and with "
-        "the same windows without padding or without pooling.",
+        "the same windows without {what}.",
         "단계마다 결과의 크기(채널 × 높이 × 너비), 가중치, 그림 한 장의 곱셈-덧셈, 결과가 차지하는 메모리(수 "
-        "하나에 4바이트). 아래는 맵의 한 변: 지금 그대로, 그리고 같은 창에서 패딩이나 풀링을 뺐을 때.",
+        "하나에 4바이트). 아래는 맵의 한 변: 지금 그대로, 그리고 같은 창에서 {what} 뺐을 때.",
     ),
+    "alike": ("{share}, as in {count} more", "{share}, 같은 곳이 {count}개 더"),
+    "both": ("padding or without pooling", "패딩이나 풀링을"),
+    "padding alone": ("padding", "패딩을"),
     "see": (
         "Most weights lie in {heaviest} ({weights}), most arithmetic in {busiest} ({work}), most memory in "
         "{largest} ({memory}): where maps are large the numbers are many and the weights "
@@ -120,7 +123,7 @@ def shapes(run: Run) -> View:
             TEXTS, "title", rung=run.rung, side=inputs[1], places=last.shape[1], channels=last.shape[0],
             macs=counted(total["macs"]),
         ),
-        say(TEXTS, "caption"),
+        say(TEXTS, "caption", what=TEXTS["both" if pools else "padding alone"]),
         say(
             TEXTS, "see", **_most(costs, parameters, macs, memory),
             padding=_without_padding(stages, actual, bare),
@@ -157,7 +160,7 @@ def costs_of(model: nn.Module, inputs: Shape) -> list[Cost]:
 
     def layer(module: nn.Module, _: Any, answer: Tensor) -> None:
         nonlocal parameters, macs
-        parameters += sum(each.numel() for each in module.parameters(recurse=False))
+        parameters += sum(each.numel() for each in module.parameters())
         if isinstance(module, nn.Conv2d | nn.Linear):
             macs += module.weight.numel() * (answer.shape[-2:].numel() if answer.ndim == 4 else 1)
 
@@ -169,7 +172,14 @@ def costs_of(model: nn.Module, inputs: Shape) -> list[Cost]:
             parameters = macs = 0
             return value
 
-    leaves = [module for module in model.modules() if not list(module.children())]
+    whole = (nn.Conv2d, nn.Linear)  # with the adapters on its weight, which are modules too
+    inside = {part for module in model.modules() if isinstance(module, whole) for part in module.children()}
+    inside = {part for each in inside for part in each.modules()}
+    leaves = [
+        module
+        for module in model.modules()
+        if module not in inside and (isinstance(module, whole) or not list(module.children()))
+    ]
     hooks = [module.register_forward_hook(layer) for module in leaves]
     try:
         with torch.no_grad():
@@ -223,15 +233,20 @@ def _carried(stages: Sequence[Stage], pixels: int) -> list[int]:
     return found
 
 
-def _most(costs: list[Cost], parameters: np.ndarray, macs: np.ndarray, memory: np.ndarray) -> dict[str, str]:
-    words: dict[str, str] = {}
+def _most(costs: list[Cost], parameters: np.ndarray, macs: np.ndarray, memory: np.ndarray) -> dict[str, Any]:
+    words: dict[str, Any] = {}
     for where, share, values in (
         ("heaviest", "weights", parameters),
         ("busiest", "work", macs),
         ("largest", "memory", memory),
     ):
         at = int(values.argmax())
-        words |= {where: costs[at].stage, share: f"{values[at] / max(int(values.sum()), 1):.0%}"}
+        most = f"{values[at] / max(int(values.sum()), 1):.0%}"
+        alike = int((values == values[at]).sum()) - 1
+        words |= {
+            where: costs[at].stage,
+            share: say(TEXTS, "alike", share=most, count=alike) if alike else most,
+        }
     return words
 
 

@@ -1,7 +1,8 @@
 """The stages of a convolutional network as windows, read from the modules that it is made of.
 
 A stage is what a recorder is given by one name: a convolution, a pooling, or a block of a residual network.
-Its windows are passed one after another; those of a block's shortcut run beside them and see less.
+Its windows are passed one after another; those of a block's shortcut run beside them and see less. Of a rung
+from the foundation the network is its eye.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import nn
 
 from sadari.errors import SadariError
 from sadari.layers.convolution import Field, Shape, Window, fields
+from sadari.models.efficientnet import EfficientNet, SameConv
 
 ASIDE = "downsample"  # the shortcut of a block, by torchvision's name
 
@@ -35,10 +37,46 @@ class Stage:
         return all(window.outputs == 0 for window in self.branch)
 
 
-def stages_of(model: Any) -> list[Stage]:
-    """The stages of a network with `stages`: names and modules, in the order in which they are passed."""
+@dataclass(frozen=True)
+class SameWindow(Window):
+    """A window whose answer is ceil(n / stride) wide, with as many zeros as that takes: TensorFlow's rule."""
+
+    def size(self, n: int) -> int:
+        """Places along a side of n pixels."""
+        return -(-n // self.stride)
+
+    def settled(self, n: int) -> Window:
+        """What it is for a side of n pixels: half of the zeros before them, an odd one behind."""
+        zeros = max((self.size(n) - 1) * self.stride + self.kernel - n, 0)
+        return _plain(self, zeros // 2, ceil=zeros % 2 == 1)
+
+
+def network_of(model: nn.Module) -> Any:
+    """The network that is shown the pictures: the eye of a rung from the foundation, else the model."""
+    return getattr(model, "backbone", model)
+
+
+def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules of the stages, in the order in which they are passed.
+
+    SadariError for a network that has none.
+    """
+    network = network_of(model)
+    if isinstance(network, EfficientNet):
+        blocks = network.get_submodule("_blocks").named_children()
+        stem, head = (network.get_submodule(name) for name in ("_conv_stem", "_conv_head"))
+        return [("stem", stem), *((f"block{i}", block) for i, block in blocks), ("maps", head)]
+    if not hasattr(network, "stages"):
+        raise SadariError(
+            f"a {type(network).__name__} has no stages, as a network of convolutions has; look at filters"
+        )
+    return network.stages
+
+
+def stages_of(model: nn.Module) -> list[Stage]:
+    """The stages of a network in the order in which they are passed. SadariError for one that has none."""
     found = []
-    for name, module in model.stages:
+    for name, module in modules_of(model):
         parts = [(path, window) for path, part in module.named_modules() if (window := window_of(part))]
         branch = tuple(window for path, window in parts if not path.startswith(ASIDE))
         aside = tuple(window for path, window in parts if path.startswith(ASIDE))
@@ -50,7 +88,7 @@ def window_of(module: nn.Module) -> Window | None:
     """A convolution or largest-value pooling as a window; None for any other layer."""
     if isinstance(module, nn.Conv2d):
         kernel, stride, padding = map(_side, (module.kernel_size, module.stride, module.padding))
-        return Window(
+        return (SameWindow if isinstance(module, SameConv) else Window)(
             kernel, stride, padding, module.in_channels, module.out_channels, module.groups,
             module.bias is not None,
         )  # fmt: skip
@@ -66,14 +104,21 @@ def _side(size: Any) -> int:
 
 
 def fields_of(stages: Sequence[Stage], inputs: Shape) -> list[Field]:
-    """What a place of each stage sees of pictures (C, H, W), along the branches."""
-    return fields([(stage.name, stage.branch) for stage in stages], inputs)
+    """What a place of each stage sees of pictures (C, H, W), H = W, along the branches."""
+    n, settled = inputs[1], []
+    for stage in stages:
+        windows = []
+        for window in stage.branch:
+            windows.append(window.settled(n) if isinstance(window, SameWindow) else window)
+            n = window.size(n)
+        settled.append((stage.name, windows))
+    return fields(settled, inputs)
 
 
 def unpadded(stages: Sequence[Stage]) -> list[Stage]:
     """The same windows without zeros round what they read."""
     return [
-        replace(stage, branch=tuple(replace(window, padding=0) for window in stage.branch))
+        replace(stage, branch=tuple(_plain(window, 0, window.ceil) for window in stage.branch))
         for stage in stages
     ]
 
@@ -88,3 +133,9 @@ def find_stage(stages: Sequence[str], asked: str | None) -> str | None:
     if asked is not None and asked not in stages:
         raise SadariError(f"--stage {asked!r} is no stage of this network; its stages: {', '.join(stages)}")
     return asked
+
+
+def _plain(window: Window, padding: int, ceil: bool) -> Window:
+    """The same window with so many zeros at each edge, whatever its own rule."""
+    own = (window.kernel, window.stride, padding, window.inputs, window.outputs, window.groups, window.bias)
+    return Window(*own, window.norm, ceil)

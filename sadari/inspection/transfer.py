@@ -51,11 +51,12 @@ TEXTS = {
         "{best}: 라벨 붙은 그림 {few}장으로 정답 {best_score}, {many}장으로 {best_last}",
     ),
     "caption": (
-        "Share of {rows} {part} pictures answered rightly, against the labelled pictures learnt from: nested "
-        "parts of the training pictures, every class in its share; at most {steps} steps each. Whiskers: "
-        "95% intervals.{left}",
-        "{part} 그림 {rows}장 가운데 맞힌 비율. 가로는 배운 라벨 붙은 그림 수: 훈련 그림의 일부를 클래스 "
-        "비율대로, 작은 것이 큰 것에 들어가게 골랐다. 저마다 많아야 {steps}걸음. 수염은 95% 구간.{left}",
+        "{name}: share of {rows} {part} pictures answered rightly, against the labelled pictures learnt "
+        "from: nested parts of the training pictures, every class in its share; at most {steps} steps "
+        "each. Whiskers: 95% intervals.{left}",
+        "{name}: {part} 그림 {rows}장 가운데 맞힌 비율. 가로는 배운 라벨 붙은 그림 수: 훈련 그림의 일부를 "
+        "클래스 비율대로, 작은 것이 큰 것에 들어가게 골랐다. 저마다 많아야 {steps}걸음. 수염은 95% "
+        "구간.{left}",
     ),
     "left": (
         " Left out: {name} ({why}).",
@@ -142,7 +143,8 @@ def transfer(
         raise SadariError(f"none of {', '.join(wanted)} can be fitted here; {name}: {why}")
     rows = min(len(getattr(prepared.split, part)), SCORED)
     checks = min(len(prepared.split.validation), CHECKED)
-    return _view(chosen, found, left, {"steps": steps, "rows": rows, "checks": checks, "part": PARTS[part]})
+    values = {"steps": steps, "rows": rows, "checks": checks, "part": PARTS[part]}
+    return _view(chosen, found, left, {"name": prepared.table.name, **values})
 
 
 def nested(targets: np.ndarray, seed: int) -> np.ndarray:

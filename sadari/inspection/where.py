@@ -27,7 +27,7 @@ from sadari.errors import SadariError
 from sadari.inspection.attention import rollout
 from sadari.inspection.exhibit import SHOWN, Exhibit, exhibit
 from sadari.inspection.record import Recorder, record
-from sadari.inspection.stages import find_stage, stages_of
+from sadari.inspection.stages import find_stage, network_of, stages_of
 from sadari.inspection.view import Said, View, say
 
 if TYPE_CHECKING:
@@ -51,17 +51,19 @@ TEXTS = {
     ),
     "caption_cam": (
         "Left, {picture}. Right, what speaks for “{label}” at {stage} by Grad-CAM, {places} places spread "
-        "over the pixels. Below, the probabilities of the likeliest classes; → marks the one that the map "
-        "speaks for.",
-        "왼쪽은 {picture}. 오른쪽은 Grad-CAM으로 본, {stage}에서 “{label}” 쪽에 힘을 싣는 곳({places}자리를 "
-        "픽셀 위에 펼침). 아래는 가장 그럴듯한 클래스의 확률이고 →는 지도가 말하는 클래스.",
+        "over the pixels. Below, the probabilities of the likeliest classes and of the answer where the "
+        "hottest fifth is covered; → marks the one that the map speaks for.",
+        "왼쪽은 {picture}. 오른쪽은 Grad-CAM으로 본, {stage}에서 “{label}” 쪽에 힘을 싣는 "
+        "곳({places}자리를 픽셀 위에 펼침). 아래는 가장 그럴듯한 클래스와 뜨거운 5분의 1을 가렸을 때 답이 "
+        "되는 클래스의 확률이고 →는 지도가 말하는 클래스.",
     ),
     "caption_rollout": (
         "Left, {picture}. Right, what reaches the answer by rollout of attention through {layers} layers, "
-        "{places} patches spread over the pixels. Below, the probabilities of the likeliest classes; → marks "
-        "the answer.",
-        "왼쪽은 {picture}. 오른쪽은 {layers}개 층의 어텐션을 롤아웃해 본, 답에 닿는 곳({places} 패치를 픽셀 "
-        "위에 펼침). 아래는 가장 그럴듯한 클래스의 확률이고 →가 답.",
+        "{places} patches spread over the pixels. Below, the probabilities of the likeliest classes and of "
+        "the answer where the hottest fifth is covered; → marks the answer.",
+        "왼쪽은 {picture}. 오른쪽은 {layers}개 층의 어텐션을 롤아웃해 본, 답에 닿는 곳({places} 패치를 "
+        "픽셀 위에 펼침). 아래는 가장 그럴듯한 클래스와 뜨거운 5분의 1을 가렸을 때 답이 되는 클래스의 "
+        "확률이고 →가 답.",
     ),
     "see_cam": (
         "The map speaks for “{label}” alone, and half of it lies in {half} of the picture; another class may "
@@ -128,7 +130,8 @@ def where(run: Run, *, image: str | None = None, of: str | None = None, stage: s
     SadariError for a class or stage that there is not, a picture that is none, or of a ViT with `of` or
     `stage`, which rollout does not ask for.
     """
-    transformer = hasattr(run.model, "conv_proj")
+    network = network_of(run.model)
+    transformer = hasattr(network, "conv_proj")
     if transformer and (of is not None or stage is not None):
         raise SadariError(
             "attention rollout speaks for the answer as a whole, at all layers; leave out --of and --stage"
@@ -138,9 +141,9 @@ def where(run: Run, *, image: str | None = None, of: str | None = None, stage: s
     number = seen.answer if number is None else number
     found: dict[str, Any] = {}
     if transformer:
-        shares, own, found["rollout"] = patches(run.model, seen.tensor)
+        shares, own, found["rollout"] = patches(network, seen.tensor)
         found["map"] = shares / shares.mean()
-        place, layers = "", len(run.model.encoder.layers)  # type: ignore[union-attr, arg-type]
+        place, layers = "", len(network.encoder.layers)
     else:
         names = [each.name for each in stages_of(run.model)]
         place = find_stage(names, stage) or last_convolution(run.model)
@@ -150,7 +153,8 @@ def where(run: Run, *, image: str | None = None, of: str | None = None, stage: s
     if transformer:  # every patch keeps much of itself in each layer, so that only differences tell
         found["heat"] = (found["heat"] - found["heat"].min()) / (np.ptp(found["heat"]) or 1.0)
     hot, cold = covered(run, seen, found["heat"])
-    order = _told(seen.probabilities, number)
+    instead = [int(hot.argmax())] if np.isfinite(hot).all() else []  # what it says where that is covered
+    order = _told(seen.probabilities, number, *instead)
     label = seen.classes[number][:SHOWN]
     numbers = {
         "rung": run.rung,
@@ -222,7 +226,8 @@ def patches(
     else:
         pooled = values["pooling.attention"][0].double().mean(0)[0].numpy()  # (N,)
         shares, own = pooled @ followed, 0.0
-    return shares.reshape(model.grid), own, followed
+    grid = [-(-pixels // model.sizes.patch) for pixels in picture.shape[-2:]]  # of these pictures
+    return shares.reshape(grid), own, followed
 
 
 def last_convolution(model: Any) -> str:
@@ -281,14 +286,19 @@ def _see(kind: str, numbers: dict[str, Any], found: dict[str, Any], judged: str,
     )  # fmt: skip
 
 
-def _told(probabilities: np.ndarray, number: int) -> list[int]:
-    """The likeliest classes, likeliest first; the one spoken for is the last where it is none of them."""
+def _told(probabilities: np.ndarray, *wanted: int) -> list[int]:
+    """The likeliest classes, likeliest first, and the wanted ones in place of the last of them."""
     order = np.argsort(-probabilities, kind="stable")[:TOLD].tolist()
-    return order if number in order else [*order[:-1], number]
+    for number in wanted:
+        if number not in order:
+            order.remove(next(k for k in reversed(order) if k not in wanted))
+            order.append(number)
+    return order
 
 
 def _patch(run: Run) -> int:
-    return run.model.sizes.patch if hasattr(run.model, "conv_proj") else 0  # type: ignore[union-attr, return-value]
+    network = network_of(run.model)
+    return network.sizes.patch if hasattr(network, "conv_proj") else 0
 
 
 def _class(run: Run, of: str | None) -> int | None:

@@ -16,12 +16,9 @@ eye does, and a low-rank change of each of its matrices is learnt beside it.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -32,63 +29,26 @@ from sadari.layers.dense import Recorder, unrecorded
 from sadari.layers.newton import fit_logistic
 from sadari.layers.rows import quiet_blas
 from sadari.losses import CLASSES, Loss
-from sadari.models.eye import (
-    SMALLEST,
-    class_of,
-    described,
-    features_of,
-    fill,
-    make_eye,
-    read_words,
-    settings_of,
-    stages_of,
-)
+from sadari.models.eye import SMALLEST, class_of, make_eye, read_words, settings_of, stages_of
+from sadari.models.seeing import EyeConfig, Pictures, Seeing, has_bf16
 
 Shape = tuple[int, int, int]
-LAST: dict[str, tuple[Tensor, float]] = {}  # of the pictures seen last: features and seconds, by what decides
-ANY_SIZE = ("resnet", "efficientnet")  # which average over places, however many there are
-LARGER, LEAST = 7, 96  # halves of a picture's own side, and pixels, that these are shown at the least
-LARGEST = 4096  # and at the most
 ALPHA = 2  # adapters count so many times their rank
-BLOCK = 1 << 18  # pixels of the pictures that are looked at together
-
-
-class Pictures(Protocol):
-    """Normalised pictures, as a tensor (N, C, H, W) or as what gives one for a slice."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, rows: slice, /) -> Float[Tensor, "B C H W"]: ...
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class ProbeConfig(EyeConfig):
     """Settings of a `Probe`; each field's text is the help of its flag."""
 
-    weights: str = "efficientnet-lite0"
-    """The eye: efficientnet-lite0 (`sadari data get efficientnet-lite0`), a run of pictures, a folder of the
-    hub with a ResNet or a ViT, or "" for one that has seen nothing."""
     penalty: float = 0.1
     """Penalty on half the squared weights of the line, as scikit-learn's 1 / C, times the features' variance;
     0 is none."""
-    side: int = 0
-    """Pixels of a side that the eye is shown; 0 is what it learnt on, and less of small pictures for a
-    network that takes any size."""
-    backbone: str = ""
-    """The network, as `network=resnet variant=resnet18 ...`; empty: as its weights say."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.penalty < math.inf:
             raise SadariError(
                 f"penalty {self.penalty}: a penalty is 0 or more; use penalty=0.1, or 0 for none"
-            )
-        if not 0 <= self.side <= LARGEST:
-            raise SadariError(f"side {self.side}: give up to {LARGEST:,} pixels, or side=0 to have it chosen")
-        if not self.backbone:
-            object.__setattr__(self, "backbone", described(self.weights))
-        words = read_words(self.backbone)  # so that a mistake is said here
-        if words["network"] == "shallow" and self.side not in (0, int(words["size"])):
-            raise SadariError(
-                f"side {self.side}: the eye has a weight for each pixel of {words['size']} a side; use side=0"
             )
 
 
@@ -128,23 +88,15 @@ class FineTuneConfig(ProbeConfig):
             raise SadariError(f"frozen {self.frozen}: the eye has {stages} stages; use frozen=0 to {stages}")
 
 
-class PictureClassifier(nn.Module):
-    """An eye, and a line on its features: what both rungs are."""
+class PictureClassifier(Seeing):
+    """An eye, and a line on its features: what both rungs here are."""
 
     def __init__(self, config: ProbeConfig, inputs: Shape, outputs: int) -> None:
-        super().__init__()
-        self.config, self.words = config, read_words(config.backbone)
-        self.backbone, width = make_eye(self.words, inputs[0])
-        self.output = nn.Linear(width, outputs)
+        super().__init__(config, inputs)
+        self.output = nn.Linear(self.width, outputs)
         with torch.no_grad():
-            self.output.weight.normal_(0.0, 0.1 * width**-0.5)  # until the solution takes its place
+            self.output.weight.normal_(0.0, 0.1 * self.width**-0.5)  # until the solution takes its place
             self.output.bias.zero_()
-
-    def features(
-        self, pictures: Float[Tensor, "B C H W"], rec: Recorder | None = None
-    ) -> Float[Tensor, "B D"]:
-        """What the eye makes of each picture."""
-        return features_of(self.backbone, pictures, rec)
 
     def forward(
         self, pictures: Float[Tensor, "B C H W"], rec: Recorder | None = None
@@ -157,44 +109,15 @@ class PictureClassifier(nn.Module):
         return features
 
     @torch.no_grad()
-    def encode(self, pictures: Pictures, bf16: bool = False) -> Float[Tensor, "N D"]:
-        """The features of any number of pictures, without gradients or dropout, a block at a time."""
-        out = torch.empty(len(pictures), self.output.in_features)
-        was_training = self.training
-        self.eval()
-        for rows, block in _blocks(pictures):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                out[rows] = self.features(block).float()
-        self.train(was_training)
-        return out
-
-    def _encoded(self, pictures: Pictures, bf16: bool) -> tuple[Float[Tensor, "N D"], float]:
-        """`encode` and the seconds that it took, or what it gave last if it was asked the same: a climb fits
-        the probe and then begins fine-tune from the same features.
-        """
-        digest = hashlib.sha256(f"{bf16} {self.config.backbone}".encode())
-        for value in (*self.backbone.state_dict().values(), *(block for _, block in _blocks(pictures))):
-            digest.update(f"{tuple(value.shape)}".encode())
-            digest.update(value.contiguous().numpy())
-        key = digest.hexdigest()
-        if key not in LAST:
-            began = time.perf_counter()
-            features = self.encode(pictures, bf16)
-            LAST.clear()
-            LAST[key] = features, time.perf_counter() - began
-        return LAST[key]
-
-    @torch.no_grad()
     def fit_line(self, pictures: Pictures, targets: Int[Tensor, " N"], loss: Loss) -> dict[str, Any]:
         """Put the pretrained weights in, and solve the line on the pictures' features, each looked at once.
         Facts and notes as `Logistic.solve`.
 
         In bf16 where the processor has it, at two to three times the speed.
         """
-        if self.config.weights:
-            fill(self.backbone, self.words, self.config.weights)
+        self.fill()
         bf16 = has_bf16()
-        features, seconds = self._encoded(pictures, bf16)
+        features, seconds = self.encoded(pictures, bf16)
         penalty = self.config.penalty * features.double().var(0, correction=0).sum().item()
         with quiet_blas(len(features), features.shape[1] * loss.outputs):
             answer = fit_logistic(features.numpy(), targets.numpy(), loss.outputs, penalty, loss.smoothing)
@@ -209,20 +132,6 @@ class PictureClassifier(nn.Module):
             "notes": [],
         }
 
-    @classmethod
-    def pictures(cls, config: ProbeConfig, own: int) -> dict[str, Any]:
-        """How the eye is to be shown pictures whose own side is so many pixels: settings of `resized`.
-
-        Small ones are enlarged only so far as it was seen to help: digits of 8 pixels are told apart by
-        EfficientNet-lite at 96 pixels as well as at 128 or 224, in a fifth of the time; emoji of 64 are not.
-        """
-        words = read_words(config.backbone)
-        size = int(words["size"])
-        enough = max(LARGER * own // 2, LEAST) if words["network"] in ANY_SIZE else size
-        side = config.side or min(enough, size)
-        mean, deviation = (tuple(map(float, words[name].split(","))) for name in ("mean", "deviation"))
-        return {"size": side, "channels": int(words["channels"]), "mean": mean, "std": deviation}
-
     @staticmethod
     def parameter_count(config: ProbeConfig, inputs: Shape, outputs: int) -> int:
         """The network's, frozen ones too, O (D + 1), and r (in + out) for each matrix that has an adapter."""
@@ -236,12 +145,6 @@ class PictureClassifier(nn.Module):
                 network, _ = make_eye(words, inputs[0])
             count += sum(rank * sum(sizes) for sizes in adapted(network).values())
         return count
-
-    @staticmethod
-    def macs(config: ProbeConfig, inputs: Shape, outputs: int) -> int:
-        """Multiply-adds for one picture: the network's."""
-        words = read_words(config.backbone)
-        return class_of(words).macs(settings_of(words), inputs, outputs)
 
 
 class Probe(PictureClassifier):
@@ -346,18 +249,3 @@ class FineTune(PictureClassifier):
         would come from a line of chance, do not spoil the eye. Facts and notes as `Logistic.solve`.
         """
         return self.fit_line(features, targets, loss)
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; elsewhere it is slower than single precision."""
-    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in known)
-
-
-def _blocks(pictures: Pictures) -> Iterator[tuple[slice, Float[Tensor, "B C H W"]]]:
-    """The pictures in blocks, and which they are."""
-    height, width = pictures[0:1].shape[-2:]
-    rows = max(BLOCK // (height * width), 1)
-    for first in range(0, len(pictures), rows):
-        block = slice(first, min(first + rows, len(pictures)))
-        yield block, pictures[block]

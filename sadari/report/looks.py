@@ -11,7 +11,7 @@ from typing import Any
 
 from sadari.charts import NARROW, draw, svg
 from sadari.errors import SadariError
-from sadari.inspection import VIEWS, look
+from sadari.inspection import VIEWS, eye_of, look
 from sadari.lang import Lang
 from sadari.report.html import figure, tag
 from sadari.runs import Run
@@ -44,7 +44,9 @@ def looks(runs: Sequence[Run], answer: str, lang: Lang) -> list[str]:
     inside = chosen if chosen is not runs[0] or len(runs) == 1 else runs[1]
     wanted: list[tuple[str, Sequence[Run]]] = [("curve", runs)] if chosen.kind == "table" else []
     for view in CHOSEN[chosen.kind][chosen.task.name]:
-        fitting = [run for run in runs if VIEWS[view].fits(run.task.name, run.rung, run.kind)]
+        fitting = [
+            run for run in runs if VIEWS[view].fits(run.task.name, run.rung, run.kind, eye_of(run.config))
+        ]
         others: Sequence[Run] = [inside]
         if inside not in fitting and chosen.kind == "pairs":
             others = fitting[-1:]

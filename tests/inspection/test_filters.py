@@ -43,7 +43,9 @@ def first_answers(run: Run, pixels: np.ndarray) -> np.ndarray:
         return layer(tensor)[0].double().numpy()
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize(
+    "rung", [pytest.param(rung, marks=pytest.mark.proof(rung, "inside")) for rung in RUNGS]
+)
 def test_a_filter_is_what_a_brighter_pixel_does_to_its_unit(rung: str) -> None:
     """Each weight drawn is the change of the answer when that pixel goes from 0 to 255."""
     kind, settings = RUNGS[rung]

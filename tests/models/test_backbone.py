@@ -24,11 +24,13 @@ from sadari.fitting import fit, missing, suits
 from sadari.ladder import find_rung, ladder_for
 from sadari.loop import SadariInterrupted
 from sadari.losses import make_loss
-from sadari.models import backbone
+from sadari.models import backbone, seeing
 from sadari.models.backbone import FineTune, FineTuneConfig, Probe, ProbeConfig
 from sadari.models.efficientnet import EfficientNet
 from sadari.models.eye import KINDS, SMALLEST, described, make_eye, read_words, stages_of
+from sadari.models.nearest import Nearest, NearestConfig
 from sadari.models.resnet import ResNet, ResNetConfig
+from sadari.models.retrieval import Retrieval, RetrievalConfig
 from sadari.optim import make_optimizer
 from sadari.pretrained_images import find_eye
 from sadari.runs import Run
@@ -43,7 +45,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cache of its own, single precision, and nothing that another test has looked at."""
     monkeypatch.setenv("SADARI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(backbone, "has_bf16", lambda: False)
-    backbone.LAST.clear()
+    seeing.LAST.clear()
     yield
 
 
@@ -71,16 +73,21 @@ def drawings(folder: Path, each: int = 20, side: int = 16, seed: int = 0) -> Pat
     for label in CLASSES:
         (folder / label).mkdir(parents=True)
         for i in range(each):
-            pixels = draw.integers(0, 90, (side, side, 3), dtype=np.uint8)
-            phase = int(draw.integers(0, 4))
-            pattern = np.zeros((side, side), bool)
-            pattern[phase::4] |= label in ("rows", "dots")
-            down = np.zeros((side, side), bool)
-            down[:, phase::4] |= label in ("stripes", "dots")
-            pattern = pattern & down if label == "dots" else pattern | down
-            pixels[pattern] += 120
-            Image.fromarray(pixels).save(folder / label / f"{i}.png")
+            Image.fromarray(drawn(label, draw, side)).save(folder / label / f"{i}.png")
     return folder
+
+
+def drawn(label: str, draw: np.random.Generator, side: int = 16) -> np.ndarray:
+    """One picture of a pattern in noise, light on dark."""
+    pixels = draw.integers(0, 90, (side, side, 3), dtype=np.uint8)
+    phase = int(draw.integers(0, 4))
+    pattern = np.zeros((side, side), bool)
+    pattern[phase::4] |= label in ("rows", "dots")
+    down = np.zeros((side, side), bool)
+    down[:, phase::4] |= label in ("stripes", "dots")
+    pattern = pattern & down if label == "dots" else pattern | down
+    pixels[pattern] += 120
+    return pixels
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +161,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Calla
     }
 
 
+@pytest.mark.proof("probe", "parity")
+@pytest.mark.proof("fine-tune", "parity")
 @pytest.mark.parametrize("layout", ["efficientnet", "resnet", "resnet v1", "vit"])
 def test_gives_the_references_features(hub: dict[str, Any], layout: str) -> None:
     path, reference = hub[layout]
@@ -244,6 +253,7 @@ def test_counts_are_those_of_its_tensors(hub: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.proof("probe", "parity")
 def test_a_probe_is_logistic_regression_on_frozen_features(hub: dict[str, Any]) -> None:
     from sklearn.linear_model import LogisticRegression
 
@@ -289,7 +299,7 @@ def test_many_pictures_are_looked_at_in_blocks(hub: dict[str, Any], monkeypatch:
     model = Probe(ProbeConfig(weights=""), (3, 32, 32), 3).eval()
     with torch.no_grad():
         whole = model.features(pictures(7))
-    monkeypatch.setattr(backbone, "BLOCK", 3 * 32 * 32)
+    monkeypatch.setattr(seeing, "BLOCK", 3 * 32 * 32)
     torch.testing.assert_close(model.encode(pictures(7)), whole, rtol=1e-5, atol=1e-6)
     shallow = model.encode(pictures(7), bf16=True)
     torch.testing.assert_close(shallow, whole, rtol=0.1, atol=0.1)
@@ -321,6 +331,7 @@ def stage(name: str) -> int:
     return 4 if inside is None else int(inside[2] or 0)
 
 
+@pytest.mark.proof("fine-tune", "parity")
 def test_fine_tuning_begins_where_the_probe_ends_and_moves_everything(hub: dict[str, Any]) -> None:
     y = torch.arange(6) % 3
     config: dict[str, Any] = {"weights": str(hub["resnet"][0])}
@@ -480,6 +491,96 @@ def test_a_network_that_was_changed_since_it_was_planned_is_refused(tmp_path: Pa
         shutil.move(file, tmp_path / "eye.safetensors")
     with pytest.raises(SadariError, match="holds another network than the one that was planned"):
         model.solve(pictures(), torch.arange(6) % 3, LOSS)
+
+
+# What they are for
+
+
+def negatives(each: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The patterns dark on light, as nobody has shown them to the eye: (N, 3, 16, 16), and their classes."""
+    draw = np.random.default_rng(seed)
+    pixels = np.stack([255 - drawn(label, draw) for label in CLASSES for _ in range(each)])
+    shown = torch.from_numpy(pixels).float().permute(0, 3, 1, 2) / 255
+    return (shown - 0.7) / 0.25, torch.arange(3).repeat_interleave(each)
+
+
+def descend(model: nn.Module, x: Tensor, y: Tensor, steps: int, rate: float) -> None:
+    optimizer = torch.optim.Adam(model.train().parameters(), lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        LOSS(model(x), y).mean().backward()
+        optimizer.step()
+
+
+def right(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    with torch.no_grad():
+        return (model.eval()(x).argmax(1) == y).double().mean().item()
+
+
+@pytest.mark.proof("probe", "claim")
+def test_an_eye_that_has_seen_others_needs_few_labels(tmp_path: Path) -> None:
+    """Three labelled pictures a class: a line on learnt features against a network that begins at nothing,
+    and against a line on features that nobody has taught. Means of three draws of the pictures.
+    """
+    others = drawings(tmp_path / "others", each=40)
+    fit("resnet", others, model={"width": 0.25}, budget="150steps", out="eye")
+    asked, scores = negatives(60, seed=99), []
+    for seed in range(3):
+        few = negatives(3, seed)
+        probe, blind = (Probe(ProbeConfig(weights=weights), (3, 16, 16), 3) for weights in ("eye", ""))
+        torch.manual_seed(seed)
+        fresh = ResNet(ResNetConfig(variant="resnet20", width=0.25), (3, 16, 16), 3)
+        probe.solve(*few, LOSS)
+        blind.solve(*few, LOSS)
+        descend(fresh, *few, steps=60, rate=0.01)
+        scores.append([right(model, *asked) for model in (probe, fresh, blind)])
+    learnt, begun, untaught = np.mean(scores, axis=0)  # 0.86, 0.70 and 0.66 when this was written
+    assert learnt > max(begun, untaught) + 0.08, scores
+
+
+@pytest.mark.proof("retrieval", "claim")
+def test_the_nearest_in_an_eyes_features_is_right_more_often_than_the_nearest_in_pixels(
+    tmp_path: Path,
+) -> None:
+    """Of three labelled pictures a class, which may lie anywhere; with forty, pixels know all places."""
+    others = drawings(tmp_path / "others", each=40)
+    fit("resnet", others, model={"width": 0.25}, budget="150steps", out="eye")
+    asked, scores = negatives(60, seed=99), []
+    for seed in range(3):
+        few = negatives(3, seed)
+        seen = Retrieval(RetrievalConfig(weights="eye", neighbours=1), (3, 16, 16), 3)
+        stored = Nearest(NearestConfig(neighbours=1), (3, 16, 16), 3)
+        seen.solve(*few, LOSS)
+        stored.solve(*few, LOSS)
+        scores.append([right(model, *asked) for model in (seen, stored)])
+    features, raw = np.mean(scores, axis=0)  # 0.85 and 0.63 when this was written
+    assert features > raw + 0.12, scores
+
+
+@pytest.mark.proof("fine-tune", "claim")
+def test_fine_tuning_sees_what_the_eye_was_never_asked_to_see() -> None:
+    """An eye from a world without blue answers nothing to it. A line on its features stays blind, however
+    many labels there are; fine-tuning from that very line learns to see it.
+    """
+    eye = "network=shallow width=16 size=8 channels=3 mean=0,0,0 deviation=1,1,1"
+
+    def blues(count: int, seed: int) -> tuple[Tensor, Tensor]:
+        x, y = pictures(count, 8, seed), torch.arange(count) % 3
+        x[:, 2] += 2 * (y - 1.0).view(-1, 1, 1)
+        return x, y
+
+    learn, asked = blues(300, 0), blues(150, 1)
+    torch.manual_seed(0)
+    probe = Probe(ProbeConfig(weights="", backbone=eye), (3, 8, 8), 3)
+    model = FineTune(FineTuneConfig(weights="", backbone=eye, dropout=0.0), (3, 8, 8), 3)
+    with torch.no_grad():
+        probe.backbone.get_parameter("hidden.weight").view(16, 3, 64)[:, 2] = 0
+    model.backbone.load_state_dict(probe.backbone.state_dict())
+    probe.solve(*learn, LOSS)
+    model.begin(*learn, LOSS)
+    assert right(model, *asked) == right(probe, *asked) < 0.5
+    descend(model, *learn, steps=60, rate=0.01)
+    assert right(model, *asked) > 0.9
 
 
 # Faults
