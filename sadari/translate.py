@@ -104,7 +104,7 @@ def translate_lines(
     prefix        text that every translation begins with
     align         fill `Target.pairs`
     scores        fill `Target.logp` and `score` of a greedy search too, which is slower
-    precision     of the products with weights: fp32; bf16 and int8 take less memory and may write other words
+    precision     of the products with weights: fp32; bf16 and int8 may write other words
     engine        whose search it is: sadari, or ctranslate2 for a transformer (see `sadari.engines`)
 
     A line of white space has no translation; one longer than the run reads is cut, and says so. A word that

@@ -81,8 +81,8 @@ def translate_texts(
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
         Parameter(
-            help="Of the products with weights: bf16 and int8 take less memory, and may write other words; "
-            "they are faster where weights outgrow the caches.",
+            help="Of the products with weights: bf16 and int8 may write other words, and are faster where "
+            "weights outgrow the processor's caches.",
             group=REST,
         ),
     ] = "fp32",

@@ -64,7 +64,7 @@ def search(
     align     fill `Found.alignment`, if the model can
     scores    False lets a greedy search leave `logp` and `score` NaN and never sum over the vocabulary
     limits    (B,) tokens written at most, END aside, where `max_tokens` is 0; None: twice the source's and 10
-    precision of products with the model's weights: fp32; bf16 and int8 are smaller, and not quite the same
+    precision of products with the model's weights: fp32; bf16 and int8 are not quite the same
 
     Beam search keeps the `beam` best unfinished targets. END among the `beam` best candidates of a step makes
     a finished one; the `n_best` of these by score are kept. The search of a sentence ends when no beam can
