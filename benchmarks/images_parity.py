@@ -1,4 +1,4 @@
-"""AlexNet, VGG and ResNet against torchvision: the same weights give the same logits.
+"""AlexNet, VGG, ResNet and ViT against torchvision: the same weights give the same logits.
 
 Each network is built twice, by torchvision with weights of chance and norms stirred, and by Sadari; the
 weights are copied by `import_torchvision`, which renames nothing, and both answer the same pictures.
@@ -8,37 +8,52 @@ parameters  of both; gigamacs by Sadari's formula, and in torchvision's table of
 spread      standard deviation of the logits
 
     pip install torchvision                       its version must fit torch's (0.28 for 2.13)
-    python benchmarks/images_parity.py            1 minute; writes benchmarks/results/images_parity.csv
+    python benchmarks/images_parity.py            5 minutes; writes benchmarks/results/images_parity.csv,
+                                                  from which benchmarks/parity_table.py makes docs/parity.md
 """
 
 from __future__ import annotations
 
 import csv
 import platform
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from sadari.models import alexnet, resnet, vgg
+from sadari.models import alexnet, resnet, vgg, vit
 
 GOAL = 1e-5
 PICTURES = 4
 RESULTS = Path(__file__).parent / "results" / "images_parity.csv"
 CASES: list[tuple[str, str, Any, Any]] = [  # torchvision's name, ours, network, module
     ("alexnet", "alexnet", alexnet.AlexNet, alexnet),
-    ("vgg16", "vgg16", vgg.VGG, vgg),
-    ("vgg16_bn", "vgg16-bn", vgg.VGG, vgg),
-    ("resnet18", "resnet18", resnet.ResNet, resnet),
-    ("resnet50", "resnet50", resnet.ResNet, resnet),
+    *(
+        (f"vgg{layers}{'_bn' * norm}", f"vgg{layers}{'-bn' * norm}", vgg.VGG, vgg)
+        for norm in (0, 1)
+        for layers in (11, 13, 16, 19)
+    ),
+    *((f"resnet{layers}", f"resnet{layers}", resnet.ResNet, resnet) for layers in (18, 34, 50, 101, 152)),
+    ("vit_b_16", "vit-b16", vit.ViT, vit),
+    ("vit_b_32", "vit-b32", vit.ViT, vit),
+    ("vit_l_16", "vit-l16", vit.ViT, vit),
 ]
 
 
 def peers() -> Any:
     """torchvision, or a clear end: what cannot be compared misses no goal."""
     try:
-        import torchvision
+        try:
+            import torchvision
+        except RuntimeError:  # PyPI's is built for CUDA: beside a torch for CPUs its own operators are absent
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            rules = "torchvision._meta_registrations"  # of those operators, which no network here has
+            sys.modules[rules] = ModuleType(rules)
+            import torchvision
     except (ImportError, RuntimeError, OSError) as error:
         print(
             f"left out: no torchvision ({error}); pip install the version made for torch {torch.__version__}"
@@ -56,6 +71,9 @@ def stir(model: nn.Module) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
         if getattr(module, "bias", None) is not None:
             nn.init.normal_(module.bias, std=0.1)
+    for parameter in model.parameters():  # a ViT's last layer and its class token begin at zero
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
     return model.eval()
 
 
@@ -68,7 +86,9 @@ def compare(torchvision: Any, case: tuple[str, str, Any, Any]) -> dict[str, obje
     inputs, outputs = (3, 224, 224), 1000
     config = network.Config(variant=variant)
     ours = network(config, inputs, outputs).eval()
-    ours.load_state_dict(module.import_torchvision(theirs.state_dict(), ours))
+    state = theirs.state_dict()
+    known = (state,) if module is vit else (state, ours)  # a ViT's is checked by its names alone
+    ours.load_state_dict(module.import_torchvision(*known))
     pictures = torch.randn(PICTURES, *inputs)
     expected, found = theirs(pictures), ours(pictures)
     gap = ((found - expected).abs().max() / expected.abs().max()).item()

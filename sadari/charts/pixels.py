@@ -37,8 +37,13 @@ def toned(values: np.ndarray, colours: Sequence[str]) -> np.ndarray:
 
 
 def heated(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A picture (H, W, C) in pale grey, tinted by heat (H, W) from 0 to 1: as it is where that is 0."""
+    """A picture (H, W, C) in pale grey, tinted by heat (H, W) from 0 to 1: as it is where that is 0.
+
+    One on a dark ground is inverted, or its ground would look as hot as what is.
+    """
     grey = pixels.mean(-1, keepdims=True) / 255
+    if np.median(grey) < 0.5:
+        grey = 1 - grey
     return np.round((1 - PALE + PALE * grey) * toned(np.clip(heat, 0, 1), HEAT)).astype(np.uint8)
 
 

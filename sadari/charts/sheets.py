@@ -17,9 +17,12 @@ EXAMPLES = 6  # pictures of each
 ROW = 58  # pixels of such a picture
 
 TEXTS = {
-    "errors": ("Surest and wrong", "확신했지만 틀린 그림"),
+    "errors": ("Surest and wrong: label, answer, probability", "확신했지만 틀린 그림: 라벨, 답, 확률"),
     "pairs": ("Most often confused", "가장 많이 헷갈리는 클래스"),
-    "suspects": ("Training labels in doubt", "의심스러운 훈련 라벨"),
+    "suspects": (
+        "Training labels in doubt: label, answer, probability",
+        "의심스러운 훈련 라벨: 라벨, 답, 확률",
+    ),
     "none": ("none", "없음"),
     "true": ("label {name}", "라벨 {name}"),
     "said": ("said {name}", "답 {name}"),
@@ -58,12 +61,16 @@ def _sheet(
         return alt.layer(none.encode(x, y, alt.Text("t:N"))).properties(width=width, height=16, title=title)
     columns = 6 if brush.wide else 3
     room = (width - GAP * (columns - 1)) / columns
-    words = []
-    for line in lines:
-        share = f" ({_percent(brush['probability'][line])})"
-        label = brush.text(TEXTS, "true", name=brush["true"][line])
-        said = brush.text(TEXTS, "said", name=brush["said"][line])
-        words.append((shorten(label, room), shorten(said, room - text_width(share, SMALL)) + share))
+    true, said = ([brush[name][line] for line in lines] for name in ("true", "said"))
+    shares = [_percent(brush["probability"][line]) for line in lines]
+    labels = [brush.text(TEXTS, "true", name=name) for name in true]
+    if _overfull(labels, room):
+        labels = true
+    answers = [brush.text(TEXTS, "said", name=name) for name in said]
+    whole = [f"{answer} ({share})" for answer, share in zip(answers, shares, strict=True)]
+    words: list[tuple[str, ...]] = list(zip(labels, whole, strict=True))
+    if _overfull(whole, room):  # the probability in a line of its own
+        words = list(zip(labels, said if _overfull(answers, room) else answers, shares, strict=True))
     sheet = contact_sheet(
         [brush["pictures"][place[line]] for line in lines],
         words,
@@ -72,6 +79,11 @@ def _sheet(
         tones=(INK, DOWN if key == "errors" else UP),
     )
     return sheet.properties(title=title)
+
+
+def _overfull(words: Sequence[str], room: float) -> bool:
+    """Whether one of them is wider than its room."""
+    return any(text_width(word, SMALL) > room for word in words)
 
 
 def _pairs(brush: Brush, place: dict[int, int], width: float) -> alt.LayerChart | alt.FacetChart:

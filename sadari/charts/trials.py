@@ -19,6 +19,7 @@ TEXTS = {
     "chance": ("always the commonest class", "늘 가장 흔한 클래스"),
 }
 SOLID, DASH = [1, 0], [5, 4]
+HALO: dict[str, Any] = {"color": "white", "stroke": "white", "strokeWidth": 4}
 
 
 def depth(brush: Brush) -> alt.TopLevelMixin:
@@ -33,9 +34,7 @@ def depth(brush: Brush) -> alt.TopLevelMixin:
         "where:N",
         sort=wheres,
         scale=alt.Scale(domain=wheres, range=[DASH, SOLID]),
-        legend=alt.Legend(
-            symbolType="stroke", symbolSize=500, columns=2, orient="top" if brush.wide else "bottom"
-        ),
+        legend=alt.Legend(symbolType="stroke", symbolSize=500, columns=2, orient="bottom"),
     )
     columns = 2 if brush.wide else 1
     width = (brush.width - 70) / columns - (30 if columns > 1 else 0)
@@ -118,34 +117,40 @@ def rate(brush: Brush) -> alt.TopLevelMixin:
     step = next(step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if top <= 6 * step)
     ticks = {"values": np.arange(0, top + step / 2, step).tolist(), "format": "~%"}
     y = axis_y(brush.label("errors", 260), axis=ticks, domain=[0, room * top], nice=False)
-    level = [(facts["start"], "start", -8)]
+    level = [(facts["start"], "start", -11)]
     if facts["prior"] <= top:
-        level.append((facts["prior"], "chance", 10))
+        level.append((facts["prior"], "chance", 12))
     levels = alt.Chart(table(y=[value for value, _, _ in level]))
-    layers: list[Any] = [
-        levels.mark_rule(color=FAINT, strokeDash=[6, 5], strokeWidth=1.5).encode(y),
-        *(
-            alt.Chart(table(y=[value], word=[brush.text(TEXTS, key)]))
-            .mark_text(align="left", dx=6, dy=down, color=SOFT)
-            .encode(y, alt.Text("word:N"), x=alt.value(0))
-            for value, key, down in level
-        ),
-        alt.Chart(table(x=rates, y=errors)).mark_line(color=tone).encode(x, y),
-        alt.Chart(table(x=rates, y=errors)).mark_circle(color=tone, size=40, opacity=1).encode(x, y),
-    ]
+    layers: list[Any] = [levels.mark_rule(color=FAINT, strokeDash=[6, 5], strokeWidth=1.5).encode(y)]
     marks = [("best", facts["best"], INK, [6, 4]), ("own", facts["own"], SOFT, [2, 3])]
     marks.append(("limit", facts["limit"], DOWN, [1, 0]))
     known = [mark for mark in marks if mark[1] and low <= mark[1] <= high]
+    words: list[Any] = []  # over all lines, each on a halo
+    places = [
+        np.log(mark[1] / low) / np.log(high / low) for mark in known
+    ]  # 0 at the left edge, 1 at the right
     for row, (key, value, tint, dash) in enumerate(known):
-        left = (np.log(value) - np.log(low)) / (np.log(high) - np.log(low)) > 0.5
+        others = [place for other, place in enumerate(places) if other != row]
+        left = places[row] > 0.5 or any(places[row] < place < places[row] + 0.3 for place in others)
+        left &= places[row] > 0.3
         mark = alt.Chart(table(x=[value], word=[brush.text(TEXTS, key, rate=_rate(value))]))
         layers.append(mark.mark_rule(color=tint, strokeDash=dash, strokeWidth=1.6).encode(x))
         beside: dict[str, Any] = {"align": "right" if left else "left", "dx": -6 if left else 6}
-        for more in ({"color": "white", "stroke": "white", "strokeWidth": 4}, {"color": tint}):
-            layers.append(
-                mark.mark_text(**beside, **more).encode(x, alt.Text("word:N"), y=alt.value(9 + 17 * row))
-            )
-    return alt.layer(*layers).properties(height=brush.height())
+        words += [
+            mark.mark_text(**beside, **more).encode(x, alt.Text("word:N"), y=alt.value(9 + 17 * row))
+            for more in (HALO, {"color": tint})
+        ]
+    layers += [  # over the upright lines, under the curve
+        alt.Chart(table(y=[value], word=[brush.text(TEXTS, key)]))
+        .mark_text(align="left", dx=6, dy=down, **more)
+        .encode(y, alt.Text("word:N"), x=alt.value(0))
+        for value, key, down in level
+        for more in (HALO, {"color": SOFT})
+    ]
+    curve = alt.Chart(table(x=rates, y=errors))
+    layers.append(curve.mark_line(color=tone).encode(x, y))
+    layers.append(curve.mark_circle(color=tone, size=40, opacity=1).encode(x, y))
+    return alt.layer(*layers, *words).properties(height=brush.height())
 
 
 def _rate(value: float) -> str:

@@ -72,7 +72,7 @@ TEXTS = {
         "훈련 부분에 없던 범주의 그림 {count:,}장을 훈련 부분으로 옮겼습니다",
     ),
     "near": (
-        "{count:,} pictures of validation and test look nearly like one that is trained on (such as {one} "
+        "validation and test pictures that look nearly like one that is trained on: {count:,} (such as {one} "
         "and {other}); put what belongs together into a column `group`, or the scores flatter",
         "검증과 테스트의 그림 {count:,}장은 훈련 그림과 거의 같습니다(예: {one}, {other}). 함께 두어야 할 "
         "그림을 `group` 열로 묶지 않으면 점수가 실제보다 좋게 나옵니다",

@@ -52,7 +52,7 @@ def test_planted_wrong_labels_are_found(planted: Any, seen: View) -> None:
     assert len(found) >= 0.4 * len(wrong), f"{len(found)} of {len(wrong)}"
     assert len(found) >= 0.8 * len(doubted), f"{len(found)} of {len(doubted)} doubted"
     assert seen.facts["suspects"] == len(doubted)
-    assert f"{len(doubted)} training labels look wrong" in seen.title[0]
+    assert f"it doubts {len(doubted)} training labels" in seen.title[0]
 
 
 def test_the_surest_doubts_come_first_and_are_nearly_all_right(planted: Any, seen: View) -> None:
@@ -144,7 +144,7 @@ def test_no_mistakes_are_said_and_drawn(planted: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Run, "predictions", lambda self, features: next(answers))
     view = look(run, "mistakes")
     assert view.title[0].startswith("logistic: all ") and view.title[0].endswith(
-        "no training label looks wrong"
+        "it doubts no training label"
     )
     assert len(view.arrays["row"]) == 0
     shown(view)

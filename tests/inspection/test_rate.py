@@ -10,6 +10,7 @@ import pytest
 
 from sadari.errors import SadariError
 from sadari.inspection import look
+from sadari.inspection.rate import _beside
 from sadari.inspection.view import View
 from tests.inspection.small_pictures import shown
 
@@ -53,6 +54,14 @@ def test_a_network_that_has_not_finished_is_helped(fitted: Any) -> None:
     view = look(early, "rate", steps=40, count=5)
     assert view.arrays["errors"].min() < view.facts["start"] - 0.1
     assert "help most at a rate of" in view.title[0] and "가장 나아집니다" in view.title[1]
+
+
+def test_the_best_rate_is_compared_with_that_of_the_training() -> None:
+    assert "below the rate of its first training (0.001)" in _beside(1e-4, 1e-3)[0]
+    assert "near the rate" in _beside(1e-3, 1e-3)[0] and "비슷합니다" in _beside(6e-4, 1e-3)[1]
+    assert "above the rate" in _beside(0.1, 1e-3)[0] and "(0.001)보다 큽니다" in _beside(0.1, 1e-3)[1]
+    assert all(said.startswith(" ") for best in (1e-4, 1e-3, 0.1) for said in _beside(best, 1e-3))
+    assert _beside(0.1, 0.0) == ("", "")
 
 
 def test_a_loss_that_is_no_number_counts_as_the_commonest_class(

@@ -195,6 +195,8 @@ def test_the_class_spoken_for_is_always_among_those_shown() -> None:
     assert _told(probabilities, 1) == [0, 1, 2, 3, 4]
     assert _told(probabilities, 5) == [0, 1, 2, 3, 5]
     assert _told(np.array([0.4, 0.6]), 0) == [1, 0]
+    assert _told(np.arange(9) / 36, 4, 0) == [8, 7, 6, 4, 0]  # and the one that is said where it is covered
+    assert _told(np.array([0.4, 0.6]), 0, 1) == [1, 0]
 
 
 def test_no_heat_leaves_the_picture_and_heat_colours_it() -> None:
@@ -203,6 +205,13 @@ def test_no_heat_leaves_the_picture_and_heat_colours_it() -> None:
     assert (plain[..., 0] == plain[..., 2]).all() and plain.min() > 150  # grey, and pale
     hot = heated(pixels, np.ones((4, 4))).astype(int)
     assert (hot[..., 0] > hot[..., 2] + 40).all()
+
+
+def test_a_dark_ground_is_not_taken_for_heat() -> None:
+    pixels = np.zeros((5, 5, 1), np.uint8)
+    pixels[2, 2] = 255
+    plain = heated(pixels, np.zeros((5, 5)))
+    assert (plain[0, 0] == 255).all() and (plain[2, 2] < 200).all()  # the ground is white, the stroke is not
 
 
 @pytest.mark.parametrize("rung", ["alexnet", "vgg", "resnet", "vit"])
