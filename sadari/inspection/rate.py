@@ -68,9 +68,9 @@ TEXTS = {
         "전에 이미 배운 것을 잃습니다. 학습률 {top}에서는 {worst}가 틀립니다{chance}.{beside}",
     ),
     "lower": (
-        "The best lies below the rate of its first training ({own}): a network that has learnt already "
+        " The best lies below the rate of its first training ({own}): a network that has learnt already "
         "wants shorter steps.",
-        "가장 나은 학습률이 처음 훈련한 학습률({own})보다 작습니다. 이미 배운 망에는 작은 걸음이 "
+        " 가장 나은 학습률이 처음 훈련한 학습률({own})보다 작습니다. 이미 배운 망에는 작은 걸음이 "
         "알맞습니다.",
     ),
     "near": (
@@ -78,7 +78,7 @@ TEXTS = {
         " 가장 나은 학습률은 처음 훈련한 학습률({own})과 비슷합니다.",
     ),
     "higher": (
-        "The best lies above the rate of its first training ({own}), which was cautious: what had been "
+        " The best lies above the rate of its first training ({own}), which was cautious: what had been "
         "learnt survives longer steps than those.",
         " 가장 나은 학습률이 처음 훈련한 학습률({own})보다 큽니다. 처음 것은 조심스러웠고, 배운 것은 더 큰 "
         "걸음도 견뎌 냅니다.",
