@@ -6,8 +6,9 @@ own loops in their best mode; no length penalty, as each has its own.
 
 workers 1    one thread, batches of 1 (8 sentences, after 60 others) and of 32; by processor time, which
              another program's load changes little
-workers 2    a file of 256 sentences in batches of 32 and two workers of one thread: ours two processes, as
-             `sadari translate --jobs 2` has them, CTranslate2's inter_threads=2; by the clock
+workers 2    a file of 256 sentences in batches of 32 and two workers of one thread: two processes, as `sadari
+             translate --jobs 2` has them, of ours and of transformers, and CTranslate2's inter_threads=2; by the
+             clock
 ratio_...    sentences a second of ours over the peer's, the median of the rounds' own ratios
 equal_...    share of sentences that became the same tokens, at least `EQUAL` of them
 
@@ -33,6 +34,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +57,7 @@ BATCH, ROUNDS, EQUAL = 32, 5, 0.96
 LINES = 8  # written one by one
 GOALS = {  # (peer, workers, batch, beam): the least ratio
     ("transformers", 1, 32, 1): 2.5, ("transformers", 1, 32, 5): 2.5,
+    ("transformers", 2, 32, 1): 2.5, ("transformers", 2, 32, 5): 2.5,
     ("ctranslate2", 1, 1, 1): 1.2, ("ctranslate2", 1, 1, 5): 1.2,
     ("ctranslate2", 2, 32, 1): 1.0, ("ctranslate2", 2, 32, 5): 1.0,
     ("joeynmt", 1, 32, 5): 10.0,
@@ -207,9 +210,9 @@ def _give_layer(own: Any, its: Any) -> None:
                 setattr(one, kind, torch.nn.Parameter(piece.clone()))
 
 
-def write_folders(model: Translator, folder: Path, converted: bool) -> tuple[Path, Path]:
-    """The weights as the peers read them; token i is called ti."""
-    marian, engine = folder / "marian", folder / "engine"
+def write_marian(model: Translator, folder: Path) -> Path:
+    """The weights in the layout that transformers opens; token i is called ti."""
+    marian = folder / "marian"
     to_marian(model, marian, start=START, end=END)
     words = {f"t{i}": i for i in range(V)} | {"<pad>": V}
     library = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "t0"))
@@ -217,27 +220,31 @@ def write_folders(model: Translator, folder: Path, converted: bool) -> tuple[Pat
         tokenizer_object=library, pad_token="<pad>", eos_token=f"t{END}", unk_token="t0"
     )
     fast.save_pretrained(marian)
-    if converted:
-        from ctranslate2.converters import TransformersConverter
-
-        TransformersConverter(str(marian)).convert(str(engine))
-    return marian, engine
+    return marian
 
 
-_HERE: list[Way] = []  # of a process that was forked for it
+def converted(marian: Path, folder: Path) -> Path:
+    """The same for CTranslate2."""
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(str(marian)).convert(str(folder / "engine"))
+    return folder / "engine"
 
 
-def _write_here(sources: torch.Tensor, beam: int) -> list[list[int]]:
+_HERE: dict[str, Way] = {}  # of a process that was forked for them
+
+
+def _write_here(name: str, sources: torch.Tensor, beam: int) -> list[list[int]]:
     torch.set_num_threads(1)
-    return _HERE[0](sources, beam)
+    return _HERE[name](sources, beam)
 
 
-def in_processes(way: Way, pool: ProcessPoolExecutor) -> Way:
+def in_processes(name: str, pool: ProcessPoolExecutor) -> Way:
     """A file's sentences in batches, for processes to take."""
 
     def write(sources: torch.Tensor, beam: int) -> list[list[int]]:
         batches = sources.split(BATCH)
-        return [row for rows in pool.map(_write_here, batches, [beam] * len(batches)) for row in rows]
+        return [row for rows in pool.map(partial(_write_here, name, beam=beam), batches) for row in rows]
 
     return write
 
@@ -286,17 +293,19 @@ def main() -> None:
     there = {name for name in OPTIONAL if importlib.util.find_spec(name) is not None}
     for name in sorted(OPTIONAL.keys() - there):
         print(f"{name} is not installed; its columns stay empty ({OPTIONAL[name]})")
-    _HERE.append(ours(model))
-    warm_up(_HERE[0], sources)
+    _HERE["sadari"] = ours(model)
+    warm_up(_HERE["sadari"], sources)
     pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
-    file = {"sadari": in_processes(_HERE[0], pool)}
-    file["sadari"](sources[: 2 * BATCH], 1)  # forks, before a peer starts threads
     with tempfile.TemporaryDirectory() as folder, pool:
-        marian, converted = write_folders(model, Path(folder), "ctranslate2" in there)
-        ways = {"sadari": _HERE[0], "transformers": transformers_way(marian)}
+        marian = write_marian(model, Path(folder))
+        _HERE["transformers"] = transformers_way(marian)
+        file = {name: in_processes(name, pool) for name in _HERE}
+        file["sadari"](sources[: 2 * BATCH], 1)  # forks, before a peer starts threads
+        ways = dict(_HERE)
         if "ctranslate2" in there:
-            ways["ctranslate2"] = ctranslate2_way(converted, 1)
-            file["ctranslate2"] = ctranslate2_way(converted, 2)
+            engine = converted(marian, Path(folder))
+            ways["ctranslate2"] = ctranslate2_way(engine, 1)
+            file["ctranslate2"] = ctranslate2_way(engine, 2)
         if "joeynmt" in there:
             ways["joeynmt"] = joeynmt_way(model)
         rows = [
