@@ -8,7 +8,7 @@ torch       seconds of `python -c "import torch"` likewise: what no program with
 answered    photos a second that `Run.predict` answers when all are decoded already: the model's speed
 decoded     photos a second that are decoded and made 224 x 224, by as many threads as there are cores
 streamed    photos a second of `predict_files` from a folder to a CSV file, decoding included
-ratio       streamed over what answering and decoding one after the other allow: 1 / (1 / answered + 1 / decoded)
+ratio       streamed over what answering and decoding one after the other allow
 of_model    streamed over answered: what decoding costs
 
     python benchmarks/photos.py [PHOTOS]       writes benchmarks/results/photos.csv
@@ -76,7 +76,8 @@ def main(count: int) -> None:
         cold = called(str(program), "predict", str(folder / "run"), str(paths[0]))
         imported = called(sys.executable, "-c", "import torch")
         pixels = np.stack([run.spec.decode(path) for path in paths[:64]])
-        held: dict[str, list[float]] = {"cold": [], "torch": [], "answered": [], "decoded": [], "streamed": []}
+        names = ("cold", "torch", "answered", "decoded", "streamed")
+        held: dict[str, list[float]] = {name: [] for name in names}
         some: Any = torch.from_numpy(pixels)
         blocks = [some[torch.arange(start, start + 64) % 64] for start in range(0, count, 64)]
         ways: dict[str, Callable[[], object]] = {

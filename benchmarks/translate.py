@@ -6,8 +6,8 @@ own loops in their best mode; no length penalty, as each has its own.
 
 workers 1    one thread, batches of 1 (8 sentences, after 60 others) and of 32; by processor time, which
              another program's load changes little
-workers 2    a file of 256 sentences in batches of 32 and two workers of one thread: two processes, as `sadari
-             translate --jobs 2` has them, of ours and of transformers, and CTranslate2's inter_threads=2; by the
+workers 2    a file of 256 sentences in batches of 32 and two workers of one thread: processes of ours, as
+             `sadari translate --jobs 2` has them, and of transformers, CTranslate2's inter_threads=2; by the
              clock
 ratio_...    sentences a second of ours over the peer's, the median of the rounds' own ratios
 equal_...    share of sentences that became the same tokens, at least `EQUAL` of them
