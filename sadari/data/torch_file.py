@@ -160,12 +160,26 @@ def _numbers(view: View, storages: Mapping[str, bytes]) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(row[view.offset :], view.shape, strides).copy()
 
 
+class _Bounded:
+    """A file of which no more is asked for than it holds: a length in a damaged one may be any number."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.tell, self.readline = file, file.tell, file.readline
+        here = file.tell()
+        self.end = file.seek(0, io.SEEK_END)
+        file.seek(here)
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(min(count, self.end - self.file.tell()))
+
+
 def _follow(file: IO[bytes]) -> Any:
     """What the next program in the file leaves: numbers, strings, tuples, lists, dicts and `View`s."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     argument: Any
-    for code, argument, _ in pickletools.genops(file):
+    program: Any = _Bounded(file)
+    for code, argument, _ in pickletools.genops(program):
         name = code.name
         if name == "STOP":
             return stack.pop()

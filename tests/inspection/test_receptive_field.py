@@ -111,14 +111,20 @@ def test_no_pixel_outside_moves_a_place_at_all(
 def test_every_pixel_inside_moves_a_place_of_a_line_of_filters(
     sizes: list[tuple[bool, int, int, int]], seed: int
 ) -> None:
-    """With positive weights and no bends nothing cancels, so the gradient fills the square, no more."""
+    """With positive weights and no bends nothing cancels, so the gradient fills the square, no more.
+
+    Where the square reaches over the edge, padding within may hide a part of it.
+    """
     model, side = chain_of(sizes, seed, bend=False), 16
     for parameter in model.parameters():
         parameter.data.abs_().add_(0.1)
     field = last_field(model, side)
     place = middle(field, (side, side))
     heat = sensitivity(model, torch.randn(1, 2, side, side), {field.stage: place}, 3)[field.stage]
-    np.testing.assert_array_equal(heat > 0, inside_of(field, place, side))
+    inside = inside_of(field, place, side)
+    assert not (heat[~inside] > 0).any()
+    if all(field.reach / 2 <= at <= side - field.reach / 2 for at in centre(field, place)):
+        np.testing.assert_array_equal(heat > 0, inside)
 
 
 def test_the_heat_of_one_convolution_is_its_weights() -> None:

@@ -60,7 +60,11 @@ TEXT = st.text(st.sampled_from(SIGNS), max_size=12)
 
 def reference(sources: list[str], query: str, order: int) -> np.ndarray:
     """Cosine of (1 + ln tf) ln(N / df) over runs of characters, END a character, by scikit-learn's counts."""
-    counter = CountVectorizer(analyzer="char", ngram_range=(1, order), lowercase=False, token_pattern=None)
+
+    def runs(text: str) -> list[str]:  # its own analyzer "char" takes two spaces for one
+        return [text[i : i + n] for n in range(1, order + 1) for i in range(len(text) - n + 1)]
+
+    counter = CountVectorizer(analyzer=runs)
     counts = counter.fit_transform([text + "|" for text in sources]).toarray().astype(float)
     weights = np.log(len(sources) / (counts > 0).sum(0))
     known = counter.transform([query + "|"]).toarray().astype(float)
