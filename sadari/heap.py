@@ -1,13 +1,18 @@
-"""Freed memory kept at hand while a model trains, instead of being given back and fetched anew at every step.
+"""Memory in large pages, and freed memory kept at hand instead of being given back and fetched anew.
 
 glibc gives every tensor above 32 MB back to the kernel when it is freed, and most of what lies free at the
 heap's end. The next step asks for the same tensors again, and the kernel fills each of their pages with
 zeros before they are used: with a large vocabulary that costs as much time as the arithmetic.
+
+Pages of 2 MB instead of 4 KB are filled 512 at a time, and found more quickly: ResNet-50 answers 16 photos of
+224 pixels in a tenth less time. Linux gives them to whoever asks, and torch asks for tensors of 2 MB and more
+if it is told so before it makes its first one.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +22,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # numbers of mallopt's se
 # Where glibc's own thresholds come to rest once something large was freed; set by hand, they move no more.
 USUAL = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20, MMAP_MAX: 65536}
 KEEPING = {TRIM_THRESHOLD: 2**31 - 1, MMAP_MAX: 0}
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it once; 0 from outside stays 0
 
 _depth = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from sadari import heap
 from sadari.heap import kept_memory
 
 SIZE = 256 << 20
+NAME = "THP_MEM_ALLOC_ENABLE"
 ROOT = Path(__file__).parent.parent
 
 
@@ -42,6 +44,30 @@ def keep_and_give_back() -> None:
     assert resident() < before + SIZE * 0.5
     torch.ones(SIZE, dtype=torch.uint8)
     assert resident() < before + SIZE * 0.5  # as it was before
+
+
+@pytest.mark.parametrize("asked", ["", "0"])
+def test_large_tensors_lie_in_large_pages(asked: str) -> None:
+    """Where the kernel has them, unless somebody said no."""
+    choice = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not choice.exists() or "[madvise]" not in choice.read_text():
+        pytest.skip("the kernel gives large pages to nobody, or to everybody")
+    code = "import torch, sadari.heap; from tests.test_heap import in_large_pages as test; test({})"
+    environment = {name: value for name, value in os.environ.items() if name != NAME}
+    environment |= {NAME: asked} if asked else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(not asked)],
+        cwd=ROOT, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def in_large_pages(expected: bool) -> None:
+    ones = torch.ones(SIZE, dtype=torch.uint8)
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    large = sum(int(line.split()[1]) << 10 for line in lines if line.startswith("AnonHugePages"))
+    assert (large > 0) == expected
+    assert ones.all()
 
 
 def test_elsewhere_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
