@@ -20,7 +20,8 @@ FLOORS = (
     "ladder losses data vectors",
     "layers picture pretrained pretrained_images reference marian bleu",
     "models index",
-    "augment randaugment tasks tasks_pairs tasks_images tasks_match batches_captions methods scoring sentences",
+    "augment randaugment tasks tasks_pairs tasks_images tasks_match batches_captions methods scoring "
+    "sentences",
     "optim batches batches_pairs best borrowed checkpoint decode search loop probe rates train progress "
     "trackers plan runs teaching",
     "fitting metrics verdict price embedding",
