@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from sadari.errors import SadariError
@@ -34,9 +33,9 @@ from sadari.models.two_towers import (
     Captions,
     Embeddings,
     Pictures,
+    TwoTowers,
     check_ids,
     check_loss,
-    held,
     temperature,
 )
 
@@ -61,7 +60,7 @@ class BagOfWordsConfig:
         check_loss(self.loss)
 
 
-class BagOfWords(nn.Module):
+class BagOfWords(TwoTowers):
     """Embeddings of pictures and of captions, each by one matrix."""
 
     Config: ClassVar = BagOfWordsConfig
@@ -95,10 +94,6 @@ class BagOfWords(nn.Module):
         image, text = self.encode_image(pictures, rec), self.encode_text(tokens, rec)
         rec = rec or unrecorded
         return rec("image", F.normalize(image, dim=-1)), rec("text", F.normalize(text, dim=-1))
-
-    def scale(self) -> Float[Tensor, ""]:
-        """What similarities are multiplied by: exp(logit_scale), with softmax held at 100 or less."""
-        return held(self.logit_scale, self.training and self.config.loss == "softmax")
 
     def check_tokens(self, tokens: Captions) -> None:
         """SadariError where a tokenizer does not fit: ids beyond the vocabulary, a caption of no token."""

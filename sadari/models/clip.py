@@ -23,14 +23,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sadari.errors import SadariError
 from sadari.layers.attention import check_heads
 from sadari.layers.convolution import Shape, checked
-from sadari.layers.dense import Recorder, unrecorded
+from sadari.layers.dense import Recorder
 from sadari.layers.tokens import is_real
 from sadari.models.clip_names import RESNETS, State, imported, settings_of
 from sadari.models.clip_resnet import ModifiedResNet, resnet_costs
@@ -39,11 +38,10 @@ from sadari.models.two_towers import (
     Captions,
     Embeddings,
     Pictures,
+    TwoTowers,
     check_ids,
     check_loss,
-    held,
     temperature,
-    under,
 )
 
 
@@ -151,7 +149,7 @@ def chosen(config: CLIPConfig, inputs: Shape) -> Sizes:
     return sizes
 
 
-class CLIP(nn.Module):
+class CLIP(TwoTowers):
     """Embeddings of pictures and of captions, near each other where they belong together."""
 
     Config: ClassVar = CLIPConfig
@@ -202,19 +200,6 @@ class CLIP(nn.Module):
             )
         x = self.token_embedding(tokens.clamp(min=0)) + self.positional_embedding[: tokens.shape[1]]
         return self.ln_final(self.transformer(x, end, True, rec)) @ self.text_projection
-
-    def forward(
-        self, pictures: Pictures, tokens: Captions, rec: Recorder | None = None
-    ) -> tuple[Embeddings, Embeddings]:
-        """Both, of length 1. A recorder's names begin with `image.` or `text.`."""
-        image = self.encode_image(pictures, under(rec, "image"))
-        text = self.encode_text(tokens, under(rec, "text"))
-        rec = rec or unrecorded
-        return rec("image", F.normalize(image, dim=-1)), rec("text", F.normalize(text, dim=-1))
-
-    def scale(self) -> Float[Tensor, ""]:
-        """What similarities are multiplied by: exp(logit_scale), with softmax held at 100 or less."""
-        return held(self.logit_scale, self.training and self.config.loss == "softmax")
 
     def ends(self, tokens: Captions) -> Int[Tensor, " B"]:
         """Where each caption ends: its first token `end`, or its last, or its highest."""

@@ -44,11 +44,10 @@ from sadari.models.two_towers import (
     Captions,
     Embeddings,
     Pictures,
+    TwoTowers,
     check_ids,
     check_loss,
-    held,
     temperature,
-    under,
 )
 from sadari.pretrained import find_pretrained
 
@@ -100,7 +99,7 @@ class LockedConfig(EyeConfig):
         return ReaderConfig(weights=self.texts, encoder=self.encoder)
 
 
-class Locked(Seeing):
+class Locked(TwoTowers, Seeing):
     """Embeddings of pictures and of captions, by towers that stay as they came."""
 
     Config: ClassVar = LockedConfig
@@ -187,19 +186,6 @@ class Locked(Seeing):
         """The same for captions."""
         rec = rec or unrecorded
         return self.text_projection(_level(rec("pooled", vectors)))
-
-    def forward(
-        self, pictures: Pictures, tokens: Captions, rec: Recorder | None = None
-    ) -> tuple[Embeddings, Embeddings]:
-        """Both, of length 1. A recorder's names begin with `image.` or `text.`."""
-        image = self.encode_image(pictures, under(rec, "image"))
-        text = self.encode_text(tokens, under(rec, "text"))
-        rec = rec or unrecorded
-        return rec("image", F.normalize(image, dim=-1)), rec("text", F.normalize(text, dim=-1))
-
-    def scale(self) -> Float[Tensor, ""]:
-        """What similarities are multiplied by: exp(logit_scale), with softmax held at 100 or less."""
-        return held(self.logit_scale, self.training and self.config.loss == "softmax")
 
     def check_tokens(self, tokens: Captions) -> None:
         """SadariError where a tokenizer does not fit: ids beyond the vocabulary, a caption of no token."""

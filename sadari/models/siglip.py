@@ -24,14 +24,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sadari.errors import SadariError
 from sadari.layers.attention import check_heads
 from sadari.layers.convolution import Shape, checked
-from sadari.layers.dense import Recorder, unrecorded
+from sadari.layers.dense import Recorder
 from sadari.layers.tokens import PAD, is_real, trimmed
 from sadari.models.siglip_names import State, imported, settings_of
 from sadari.models.siglip_transformer import GELUS, TextModel, VisionModel, text_costs, vision_costs
@@ -39,11 +37,10 @@ from sadari.models.two_towers import (
     Captions,
     Embeddings,
     Pictures,
+    TwoTowers,
     check_ids,
     check_loss,
-    held,
     temperature,
-    under,
 )
 
 
@@ -142,7 +139,7 @@ def chosen(config: SigLIPConfig, inputs: Shape) -> Sizes:
     return sizes
 
 
-class SigLIP(nn.Module):
+class SigLIP(TwoTowers):
     """Embeddings of pictures and of captions, and how likely two of them are a pair."""
 
     Config: ClassVar = SigLIPConfig
@@ -192,19 +189,6 @@ class SigLIP(nn.Module):
             )
         full = F.pad(tokens, (0, length - tokens.shape[1]), value=PAD)  # (B, T)
         return self.text_model(full.masked_fill(~is_real(full), self.config.pad), rec)
-
-    def forward(
-        self, pictures: Pictures, tokens: Captions, rec: Recorder | None = None
-    ) -> tuple[Embeddings, Embeddings]:
-        """Both, of length 1. A recorder's names begin with `image.` or `text.`."""
-        image = self.encode_image(pictures, under(rec, "image"))
-        text = self.encode_text(tokens, under(rec, "text"))
-        rec = rec or unrecorded
-        return rec("image", F.normalize(image, dim=-1)), rec("text", F.normalize(text, dim=-1))
-
-    def scale(self) -> Float[Tensor, ""]:
-        """What similarities are multiplied by: exp(logit_scale), with softmax held at 100 or less."""
-        return held(self.logit_scale, self.training and self.config.loss == "softmax")
 
     def check_tokens(self, tokens: Captions) -> None:
         """SadariError where a tokenizer does not fit: ids beyond the vocabulary, a caption of no token."""

@@ -12,19 +12,43 @@ Alphabet: B batch, T tokens of a caption, D width of the shared space, C H W a p
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sadari.errors import SadariError
-from sadari.layers.dense import Recorder
+from sadari.layers.dense import Recorder, unrecorded
 
 MOST = math.log(100)  # of logit_scale with softmax (CLIP, 2103.00020, section 2.5)
 LOSSES = {"softmax": (math.log(1 / 0.07), None), "sigmoid": (math.log(10), -10.0)}  # first scale and bias
 Pictures = Float[Tensor, "B C H W"]
 Captions = Int[Tensor, "B T"]
 Embeddings = Float[Tensor, "B D"]
+
+
+class TwoTowers(nn.Module):
+    """What is the same whatever the towers are; they give `encode_image` and `encode_text`."""
+
+    config: Any
+    logit_scale: nn.Parameter
+    encode_image: Any
+    encode_text: Any
+
+    def forward(
+        self, pictures: Pictures, tokens: Captions, rec: Recorder | None = None
+    ) -> tuple[Embeddings, Embeddings]:
+        """Both, of length 1. A recorder's names begin with `image.` or `text.`."""
+        image = self.encode_image(pictures, under(rec, "image"))
+        text = self.encode_text(tokens, under(rec, "text"))
+        rec = rec or unrecorded
+        return rec("image", F.normalize(image, dim=-1)), rec("text", F.normalize(text, dim=-1))
+
+    def scale(self) -> Float[Tensor, ""]:
+        """What similarities are multiplied by: exp(logit_scale), with softmax held at 100 or less."""
+        return held(self.logit_scale, self.training and self.config.loss == "softmax")
 
 
 def check_loss(loss: str) -> None:
