@@ -18,11 +18,10 @@ from sadari.data.caption_columns import column_of, is_language
 from sadari.data.caption_notes import TEXTS, language_notes, near_notes, word_notes
 from sadari.data.captions import CaptionTable, captions_of, open_captions
 from sadari.data.decode_image import CHANNELS, FITS, LARGEST
-from sadari.data.image_cache import bar, decoded, parts_of
 from sadari.data.image_files import Told
 from sadari.data.mapped import stack
 from sadari.data.prepare import Prepared
-from sadari.data.prepare_images import SIZE, moments
+from sadari.data.prepare_images import SIZE, decoded_parts, moments
 from sadari.data.prepare_images import TEXTS as OF_IMAGES
 from sadari.data.prepare_text import choose_tokenizer, scratch, unknown_note
 from sadari.data.spec_captions import CaptionSpec
@@ -267,22 +266,7 @@ def _encode(
 ) -> tuple[CaptionSpec, list[CaptionArrays]]:
     """The parts as arrays; and the spec with mean and deviation, and notes on what was cut and enlarged."""
     pictures = spec.pictures
-    with bar("decode", told) as show:
-        pixels, failures = decoded(
-            frame[pictures.image].to_list(),
-            table.looks["content"],
-            size=pictures.size,
-            fit=pictures.fit,
-            channels=pictures.channels,
-            names=table.names,
-            source=table.source,
-            memory=memory,
-            cache=table.cache,
-            told=show,
-        )
-    if failures:
-        raise SadariError(next(iter(failures.values())))
-    features = parts_of(pixels, split, memory, table.cache)
+    features = decoded_parts(frame, table, split, pictures, memory, told)
     mean, deviation = moments(features[0])
     parts = (split.train, split.validation, split.test)
     total = sum(len(captions[row]) for part in parts for row in part)

@@ -289,6 +289,25 @@ def _encode(
     """The parts as arrays; and the spec with a note on what was enlarged, and with mean and deviation: those
     of the training pictures, which are gone through only for what is not given."""
     frame = table.frame.collect()
+    parts = decoded_parts(frame, table, split, spec, memory, told)
+    if not (mean and deviation):
+        own = moments(parts[0])
+        mean, deviation = mean or own[0], deviation or own[1]
+    said = list(spec.notes)
+    smaller = float((_short_sides(table) < spec.size).mean())
+    if smaller > _MANY:
+        said.append(Note.of(TEXTS, "enlarged", share=smaller, size=spec.size))
+    arrays = [
+        ImageArrays(features, spec.encode_target(frame[rows]))
+        for features, rows in zip(parts, (split.train, split.validation, split.test), strict=True)
+    ]
+    return replace(spec, mean=mean, deviation=deviation, notes=tuple(said)), arrays
+
+
+def decoded_parts(
+    frame: pl.DataFrame, table: ImageTable, split: Split, spec: ImageSpec, memory: int, told: Told | None
+) -> list[UInt8[np.ndarray, "P H W C"]]:
+    """The pixels of each part. Raises SadariError for the first picture that cannot be decoded."""
     with bar("decode", told) as show:
         pixels, failures = decoded(
             frame[spec.image].to_list(),
@@ -304,19 +323,7 @@ def _encode(
         )
     if failures:
         raise SadariError(next(iter(failures.values())))
-    parts = parts_of(pixels, split, memory, table.cache)
-    if not (mean and deviation):
-        own = moments(parts[0])
-        mean, deviation = mean or own[0], deviation or own[1]
-    said = list(spec.notes)
-    smaller = float((_short_sides(table) < spec.size).mean())
-    if smaller > _MANY:
-        said.append(Note.of(TEXTS, "enlarged", share=smaller, size=spec.size))
-    arrays = [
-        ImageArrays(features, spec.encode_target(frame[rows]))
-        for features, rows in zip(parts, (split.train, split.validation, split.test), strict=True)
-    ]
-    return replace(spec, mean=mean, deviation=deviation, notes=tuple(said)), arrays
+    return parts_of(pixels, split, memory, table.cache)
 
 
 def moments(pixels: UInt8[np.ndarray, "N H W C"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
