@@ -87,8 +87,8 @@ import gc, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
+from sadari import plan
 from sadari.layers.stack import Stack
-from sadari.plan import peak_memory
 from sadari.train import train
 from tests.test_plan import CONFIG, TASK, deep, table
 
@@ -109,7 +109,8 @@ gc.collect()
 Path("/proc/self/clear_refs").write_text("5")  # peak := now
 before = peak()
 train(model, TASK, data, checks, replace(config, checkpoint_seconds=0.0), folder=folder)
-print(peak() - before, peak_memory(network(800), TASK, data, checks, config))
+plan.SLACK = 1.0
+print(peak() - before, plan.peak_memory(network(800), TASK, data, checks, config))
 """
 
 
@@ -118,13 +119,15 @@ print(peak() - before, peak_memory(network(800), TASK, data, checks, config))
 )
 @pytest.mark.parametrize("kind", ["stack", "autograd"])
 def test_planned_memory_is_what_training_takes(kind: str, tmp_path: Path) -> None:
+    """Every larger array mapped by itself, so that the peak is what lives: no heap's luck, and no `SLACK`."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
     command = [sys.executable, "-c", MEASURE, kind, str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     measured, planned = map(int, result.stdout.split())
     assert measured > 50e6
-    assert 0.6 < planned / measured < 1.7  # how much a heap holds on to varies from run to run
+    assert 0.9 < planned / measured < 1.5
 
 
 def test_memory_is_the_least_of_machine_and_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
