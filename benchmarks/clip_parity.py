@@ -178,7 +178,7 @@ def compare(case: Case) -> dict[str, object]:
     torch.manual_seed(0)
     theirs = stir(case.build())
     ours = case.read(theirs.state_dict()).eval()
-    length = ours.config.length or ours.sizes.length
+    length = ours.config.context or ours.sizes.context
     coarse = torch.randn(PAIRS, ours.inputs[0], 4, 4)  # of fine noise alone, pictures are all alike
     x = 2 * F.interpolate(coarse, ours.inputs[1:], mode="bilinear") + torch.randn(PAIRS, *ours.inputs)
     tokens = captions(length, ours.vocabulary)

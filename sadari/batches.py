@@ -8,6 +8,7 @@ rows        equally long rows, of a table, or pictures of one size              
 texts       texts of like length together, cut where the longest ends           `TextBatches`
 stretches   stretches of one stream of tokens, and the state between them       `Stretches`
 pairs       pairs of texts of like length, as many as have room                 `batches_pairs.PairBatches`
+captions    pictures, each with a caption drawn anew                `batches_captions.CaptionBatches`
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sadari.batches_captions import CaptionBatches
 from sadari.batches_pairs import PairBatches
 from sadari.errors import SadariError
 from sadari.layers.tokens import is_real
@@ -276,13 +278,15 @@ def make_batches(
     arrays: Mapping[str, Tensor],
     config: Any,
     rows: Sequence[Tensor] | None = None,
-) -> Batches | TextBatches | Stretches | PairBatches:
+) -> Batches | TextBatches | Stretches | PairBatches | CaptionBatches:
     """What feeds `task`, by its `batching`; `config` gives batch size and seed, `rows` as for each kind."""
     batching = getattr(task, "batching", "rows")
     if batching == "texts":
         return TextBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
     if batching == "pairs":
         return PairBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
+    if batching == "captions":
+        return CaptionBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
     if batching == "stretches":
         reach = getattr(model, "context", None)
         length = min(config.span or reach or STRETCH, reach or config.span or STRETCH)

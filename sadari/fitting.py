@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from sadari import files
+from sadari.batches_captions import caption_tensors
 from sadari.budget import Budget
+from sadari.data.caption_arrays import CaptionArrays
 from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_text import padded
@@ -61,7 +63,7 @@ TEXTS = {
     ),
 }
 FALL = 0.03  # share of a validation score, lost in the last quarter of a budget, from which this is said
-READ = ("text", "pairs", "images")  # kinds of data that are read in more than one way
+READ = ("text", "pairs", "images", "captions")  # kinds of data that are read in more than one way
 SAMPLE = 200  # texts that are looked at to tell whether a pretrained encoder knows their language
 VERSIONS = ("sadari", "torch", "numpy", "polars")
 
@@ -192,20 +194,21 @@ def plan_fit(
     model_class = find_rung(rung, prepared.task, prepared.kind).load()
     if prepared.kind == "pairs" and "share" in model_class.Config.__dataclass_fields__:
         model = {"share": _shared(prepared, model), **(model or {})}
+    if prepared.kind == "captions":
+        model = {**_of_captions(model_class.Config, prepared.spec), **(model or {})}
     model_config = _configure(model_class.Config, model, f"rung {rung!r}")
     if hasattr(model_class, "tokenizer_json"):  # what was trained elsewhere reads in its own way
-        from sadari.data.prepare_text import recoded
-
         tokenizer = Tokenizer.from_json(model_class.tokenizer_json(model_config))
-        prepared = recoded(prepared, tokenizer)
+        prepared = prepared.recoded(tokenizer)
         spec: Any = prepared.spec
         if spec.length > model_class.most(model_config):
-            prepared = recoded(prepared, tokenizer, model_class.most(model_config))
+            prepared = prepared.recoded(tokenizer, model_class.most(model_config))
     if hasattr(model_class, "pictures"):  # learnt on pictures of a size and range of its own
-        from sadari.data.prepare_images import resized
+        from sadari.data import prepare_captions, prepare_images
 
         own: Any = prepared.spec
-        prepared = resized(prepared, **model_class.pictures(model_config, own.size))
+        of_pictures = prepare_captions if prepared.kind == "captions" else prepare_images
+        prepared = of_pictures.resized(prepared, **model_class.pictures(model_config, own.size))
     if hasattr(model_class, "tokenizer_kind"):  # what reads texts in a way of its own
         prepared = _recut(prepared, model_class.tokenizer_kind)
     usual = dict(getattr(model_class, "TRAINING", {}))
@@ -224,7 +227,7 @@ def plan_fit(
     objective = _objective(prepared, loss_settings)
     if objective.name == "poisson":
         prepared = in_own_units(prepared)
-    if prepared.task not in ("language", "translate"):
+    if prepared.task not in ("language", "translate", "match"):
         objective.check(torch.from_numpy(prepared.train.targets))
         objective.check(torch.from_numpy(prepared.validation.targets))
     table = prepared.table
@@ -260,9 +263,10 @@ def plan_fit(
     asked: Any = make_task(prepared.kind, prepared.task, objective, prepared.spec, training.monitor, rows)
     if hasattr(asked, "configure"):
         asked.configure(training)  # a setting that there is not must not wait for the run's folder
-    if prepared.kind == "images":  # a picture too small for the network is said before a folder is made
+    kind, width = prepared.kind, prepared.spec.width
+    if kind in ("images", "captions"):  # a picture too small for the network is said before a folder is made
         with torch.device("meta"):
-            build(rung, prepared.task, asdict(model_config), prepared.spec.width, objective, seed, "images")
+            build(rung, prepared.task, asdict(model_config), width, objective, seed, kind)
     if teacher is None:
         return Plan(config, prepared, asked, training, starts)
     asked, prepared, config["teacher"], notes = taught(asked, teacher, prepared)
@@ -289,7 +293,8 @@ def run_fit(plan: Plan, out: str | Path | None = None, watchers: Sequence[Watche
     network, facts, notes = _learn(plan, folder, watchers)
     facts["seconds"] = time.perf_counter() - began
     scores = plan.task.score(network, tensors(plan.prepared.validation))
-    facts |= {f"validation_{name}": scores[name].item() for name in ("loss", "error") if name in scores}
+    told = [name for name in ("loss", "error", "recall") if name in scores]
+    facts |= {f"validation_{name}": scores[name].item() for name in told}
     checksum = save_weights(network, folder / WEIGHTS)
     result = save_result(folder, checksum, [*plan.prepared.notes, *plan.notes, *notes], **facts)
     shutil.rmtree(
@@ -329,7 +334,8 @@ def _learn(
     began = time.perf_counter()
     if hasattr(learnt, "begin") and not (folder / CHECKPOINT).is_dir():  # a network that has learnt elsewhere
         shown = seen(arrays, plan.prepared.spec)
-        begun = learnt.begin(shown["features"], shown["targets"], plan.loss).get("notes", [])
+        targets = shown["tokens" if plan.prepared.kind == "captions" else "targets"]
+        begun = learnt.begin(shown["features"], targets, plan.loss).get("notes", [])
     with teaching(trainee) if teaching is not None else nullcontext():
         trained = train(
             trainee,
@@ -343,6 +349,8 @@ def _learn(
         )
     best = int(trained.best_score.argmin())
     network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee
+    if hasattr(plan.task, "notes"):
+        begun += plan.task.notes(network, tensors(plan.prepared.validation))
     begun += [Note.of(TEXTS, name, gain=gain) for name, gain in trained.settled.get("gains", {}).items()]
     if trained.stopped == "budget" and (share := _fall(trained)) >= FALL:
         begun.append(Note.of(TEXTS, "unfinished", share=share, steps=trained.steps))
@@ -417,6 +425,8 @@ def tensors(arrays: Any) -> dict[str, Tensor]:
 
     A stream is its own target, a token later.
     """
+    if isinstance(arrays, CaptionArrays):
+        return caption_tensors(arrays)
     features = {"features": torch.from_numpy(arrays.features)}
     return (
         features if hasattr(arrays, "starts") else {**features, "targets": torch.from_numpy(arrays.targets)}
@@ -497,7 +507,7 @@ def _check_changes(training: TrainConfig, prepared: Prepared) -> None:
         "cutmix": training.cutmix > 0,
     }
     for name in asked:
-        if asked[name] and prepared.kind != "images":
+        if asked[name] and prepared.kind not in ("images", "captions"):
             raise SadariError(
                 f"--{name} {getattr(training, name)} changes pictures, and this data is {prepared.kind}; "
                 f"leave it out"
@@ -512,6 +522,12 @@ def _shared(prepared: Prepared, model: Mapping[str, Any] | None) -> bool:
             "--share needs one vocabulary for both sides; leave it out, or leave out --separate"
         )
     return spec.shared
+
+
+def _of_captions(config: type[Any], spec: Any) -> dict[str, Any]:
+    """What a reader of captions takes from them: the positions that it needs, and what fills them up."""
+    known = {"context": spec.length, "pad": spec.end}
+    return {name: value for name, value in known.items() if name in config.__dataclass_fields__}
 
 
 def _recut(prepared: Prepared, kind: Any) -> Prepared:

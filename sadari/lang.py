@@ -58,7 +58,9 @@ def unit_of(kind: str, task: str, price: bool = False) -> str:
     """What one example is called: a language is scored by the document and paid for by the token."""
     if kind == "pairs":
         return "pair"
-    if kind in ("images", "captions"):
+    if kind == "captions":
+        return "pair" if price else "picture"
+    if kind == "images":
         return "picture"
     if kind != "text":
         return "row"

@@ -34,7 +34,7 @@ PLACES = {
     ("translate", "pairs"): (697, 411),
     ("language", "text"): (892, 411),
     ("classify", "images"): (1087, 602),
-    ("match", "image-text"): (112, 602),
+    ("match", "captions"): (112, 602),
     ("converse", "dialogues"): (307, 602),
     ("edit", "edits"): (502, 602),
     ("magnify", "video"): (697, 602),

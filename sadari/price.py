@@ -72,15 +72,15 @@ class Price:
         return asdict(self)
 
 
-def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Price:
-    """The costs of a run, timed on encoded rows (N, C), or pixels. `peak_memory` was taken while it learnt.
+def price(run: Run, part: Any, peak_memory: int | None = None) -> Price:
+    """The costs of a run, timed on a part of prepared data. `peak_memory` was taken while it learnt.
 
     Of 256 pictures, only so many are timed as are answered together: all the others take as long.
     """
     model_class: Any = type(run.model)
     inputs, outputs = run.spec.width, run.loss.outputs
     config = model_class.Config(**run.config["model"])
-    rows = torch.from_numpy(features)
+    rows: Any = torch.from_numpy(part.features)
     length, together = 1, BATCHES[1]
     if run.task.name == "language":
         length = getattr(run.model, "context", None) or 1
@@ -92,6 +92,13 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
             model: Any = run.model
             limits = run.spec.limits(is_real(batch).sum(-1).numpy())
             return search(model, trimmed(batch), Searching(), run.spec.start, run.spec.end, limits=limits)
+    elif run.kind == "captions":
+        together, rows = min(together, run.task.together), _Captioned(part)
+        length = rows.length
+
+        def answer(batch: Any) -> torch.Tensor:
+            image, text = run.model(run.task.tensors(batch[0]), batch[1])
+            return (image * text).sum(-1)
     elif run.kind == "images":
         together = min(together, run.task.together)
 
@@ -123,6 +130,21 @@ def price(run: Run, features: np.ndarray, peak_memory: int | None = None) -> Pri
         bytes=size(run.path),
         peak_memory=peak_memory,
     )
+
+
+class _Captioned:
+    """Pictures and the first caption of each, taken together by number."""
+
+    def __init__(self, part: Any) -> None:
+        self.features = torch.from_numpy(part.features)
+        self.tokens = torch.from_numpy(part.tokens[part.starts[:-1]])
+        self.length = round(is_real(self.tokens).sum(-1).float().mean().item())
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.features[rows], trimmed(self.tokens[rows])
 
 
 class _Continuing:

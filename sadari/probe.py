@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sadari.batches import Batches, Stretches, TextBatches, make_batches, rows_of
+from sadari.batches_captions import CaptionBatches
 from sadari.batches_pairs import PairBatches
 from sadari.errors import SadariError
 from sadari.optim import clip_gradients, make_optimizer
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Ask = Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
 """A question of a task about a model: (model, arrays) -> named losses."""
-Feed = Batches | TextBatches | Stretches | PairBatches
+Feed = Batches | TextBatches | Stretches | PairBatches | CaptionBatches
 
 EPOCHS = 100  # without a word about length: so many passes ...
 STEPS = (
@@ -137,7 +138,9 @@ def macs_a_step(model: nn.Module, task: Any, batch: Mapping[str, Tensor]) -> int
     """
     net: Any = model
     if hasattr(task, "inputs") and hasattr(model, "macs"):  # pictures, whose size the task knows
-        return 3 * len(batch["targets"]) * macs_of(type(net), net.config, task.inputs, task.loss.outputs)
+        length = batch["tokens"].shape[1] if "tokens" in batch else 1
+        each = macs_of(type(net), net.config, task.inputs, task.loss.outputs, length)
+        return 3 * len(batch["features"]) * each
     tokens = batch.get("tokens", batch.get("features"))
     if tokens is not None and not tokens.is_floating_point() and hasattr(model, "macs"):
         examples = tokens.numel() if task.name == "language" else len(tokens)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sadari.batches import make_batches
+from sadari.batches_captions import first_pictures
 from sadari.errors import SadariError
 from sadari.layers.stack import Stack, stackable
 from sadari.optim import make_optimizer
@@ -95,7 +96,9 @@ class _Trial:
         self, one: nn.Module, task: Any, arrays: Mapping[str, Tensor], config: Any, steps: int
     ) -> None:
         self.one, self.task, self.arrays, self.config, self.steps = one, task, arrays, config, steps
-        self.sample = {name: value[:SAMPLE] for name, value in arrays.items()}
+        captioned = task.batching == "captions"
+        plain = {name: value[:SAMPLE] for name, value in arrays.items()}
+        self.sample = first_pictures(arrays, SAMPLE) if captioned else plain
         self.start = self.least = task.evaluate(one, self.sample).item()
 
     def __call__(self, rates: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from sadari import files
 from sadari.bleu import statistics
 from sadari.data.prepare import Prepared, in_own_units, prepare
 from sadari.data.spec import TableSpec
+from sadari.data.spec_captions import CaptionSpec
 from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
@@ -37,7 +38,7 @@ from sadari.errors import SadariError
 from sadari.ladder import find_rung
 from sadari.lang import Note
 from sadari.losses import Loss
-from sadari.scoring import document_scores
+from sadari.scoring import document_scores, found_ranks
 from sadari.tasks import LanguageTask, Spec, build, loss_for, make_task
 
 FORMAT = 1
@@ -62,10 +63,10 @@ class Run:
     config: dict[str, Any]
     result: dict[str, Any]
     spec: Any
-    """A `TableSpec`, `TextSpec`, `LanguageSpec`, `PairSpec` or `ImageSpec`, by kind and task."""
+    """A `TableSpec`, `TextSpec`, `LanguageSpec`, `PairSpec`, `ImageSpec` or `CaptionSpec`."""
     model: nn.Module
     task: Any
-    """A `TableTask`, `TextTask`, `LanguageTask` or `TranslateTask`, likewise."""
+    """A `TableTask`, `TextTask`, `LanguageTask`, `TranslateTask`, `ImageTask` or `MatchTask`, likewise."""
 
     @property
     def rung(self) -> str:
@@ -73,7 +74,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Kind of data: table, series, text, pairs or images."""
+        """Kind of data: table, series, text, pairs, images or captions."""
         return self.config.get("kind", "table")
 
     @property
@@ -131,13 +132,21 @@ class Run:
 
     def answers(self, part: Any) -> np.ndarray:
         """`predictions` for a part of prepared data; of a corpus, nats and tokens of each document (D, 2); of
-        pairs, what each translation has in common with its reference (N, K)."""
+        pairs, what each translation has in common with its reference (N, K); of captions, ranks (N, 1+M)."""
+        if isinstance(self.spec, CaptionSpec):
+            return found_ranks(*self.vectors(part), part)
         if isinstance(self.task, LanguageTask):
             nats = self.task.nats(self.model, torch.from_numpy(part.features))
             return document_scores(nats.numpy(), part.starts)
         if isinstance(self.spec, PairSpec):
             return statistics(self.translate(part.sources), part.references)
         return self.predictions(part.features)
+
+    def vectors(self, part: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Of length 1, of a part's pictures (N, D) and of all their captions (K, D), in one space."""
+        image = self.task.images(self.model, torch.from_numpy(part.features))
+        text = self.task.captions(self.model, torch.from_numpy(part.tokens))
+        return image.numpy(), text.numpy()
 
     def predict(self, rows: Any, probabilities: bool = False) -> pl.DataFrame:
         """Predict raw rows: a frame with `prediction`, and `probability of CLASS` columns when asked for.
@@ -154,6 +163,11 @@ class Run:
             if probabilities:
                 raise SadariError("--probabilities needs classes, but this run predicts text; leave it out")
             return pl.DataFrame({"prediction": self.translate(self.spec.sources(rows))})
+        if isinstance(self.spec, CaptionSpec):
+            raise SadariError(
+                "this run places pictures and captions in one space and predicts nothing by itself; search "
+                "with it: sadari index, sadari search"
+            )
         if isinstance(self.spec, LanguageSpec):
             raise SadariError(
                 "this run continues texts; call run.write(prompts) instead of run.predict(rows)"
@@ -233,13 +247,11 @@ class Run:
         if isinstance(self.spec, TableSpec):
             return {}
         if isinstance(self.spec, ImageSpec):
-            return {
-                "size": self.spec.size,
-                "fit": self.spec.fit,
-                "channels": self.spec.channels,
-                "image": self.spec.image,
-                "hold_out": self.config["data"].get("reading", {}).get("hold_out", ""),
-            }
+            return {**self._pictures(self.spec), "image": self.spec.image}
+        if isinstance(self.spec, CaptionSpec):
+            own = {"tokenizer": self.spec.tokenizer, "length": self.spec.length}
+            captions = self.config["data"].get("reading", {})
+            return {**captions, **self._pictures(self.spec.pictures), **own}
         found: dict[str, Any] = {**self.config["data"].get("reading", {}), "tokenizer": self.spec.tokenizer}
         if isinstance(self.spec, PairSpec):
             found["source_tokenizer"] = None if self.spec.shared else self.spec.source_tokenizer
@@ -247,6 +259,10 @@ class Run:
         if isinstance(self.spec, TextSpec | PairSpec):
             found["length"] = self.spec.length
         return found
+
+    def _pictures(self, spec: ImageSpec) -> dict[str, Any]:
+        held = self.config["data"].get("reading", {}).get("hold_out", "")
+        return {"size": spec.size, "fit": spec.fit, "channels": spec.channels, "hold_out": held}
 
     def look(self, view: str, **options: Any) -> Any:
         """Open the model up: a `View` of arrays and facts. `sadari look RUN` lists the views that fit."""
@@ -291,6 +307,8 @@ def load_spec(folder: Path) -> Spec:
         )
     if content.get("kind") == "images":
         return ImageSpec.from_json(content)
+    if content.get("kind") == "captions":
+        return CaptionSpec.from_json(content, _tokenizer(folder / TOKENIZER))
     if content.get("kind") != "text":
         return TableSpec.from_json(content)
     tokenizer = _tokenizer(folder / TOKENIZER)

@@ -1,11 +1,13 @@
-"""What answers are compared with, and what the surprise at each token comes to for each text."""
+"""What answers are compared with: surprise summed over texts, ranks found among vectors, own targets."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int
+
+from sadari.metrics.match import Ranks, ranks
 
 
 def document_scores(
@@ -22,9 +24,30 @@ def document_scores(
     return np.column_stack([sums, lengths]).astype(np.float64)
 
 
+def found_ranks(
+    image: Float32[np.ndarray, "N D"],
+    text: Float32[np.ndarray, "K D"],
+    part: Any,
+    language: int | None = None,
+) -> Ranks:
+    """The ranks of a part's pictures among its captions and of these among those, all or in one language.
+
+    `part` is a `CaptionArrays`, `image` and `text` the vectors of its N pictures and K captions, `language`
+    the place of a column of captions; pictures without a caption in it are left out.
+    """
+    owners = np.repeat(np.arange(len(image)), np.diff(part.starts))
+    if language is None:
+        return ranks(image, text, owners, part.subjects, part.wordings)
+    spoken = part.languages == language
+    asked, rows = np.unique(owners[spoken], return_inverse=True)
+    return ranks(image[asked], text[spoken], rows, part.subjects[asked], part.wordings[spoken])
+
+
 def own_targets(prepared: Any, arrays: Any) -> np.ndarray:
-    """Targets in their own units (N,), or class numbers; of a corpus, the bytes of each document; of pairs,
-    nothing."""
+    """Targets in their own units (N,), or class numbers; of a corpus, the bytes of each document; of pairs
+    and captions, nothing."""
+    if prepared.task == "match":
+        return np.zeros(len(arrays.features))  # answers are ranks, which know what was right
     if prepared.task == "translate":
         return np.zeros(len(arrays.targets))  # answers are statistics that hold their references
     as_they_are = prepared.spec.classes or prepared.task == "language"

@@ -100,7 +100,10 @@ def _apart(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
     found = []
     for part in parts:
         network, share = plan.networks()[0], len(part) / total
-        if "targets" in arrays:
+        rows = None
+        if plan.task.batching == "captions":  # of several captions a picture: the feed draws from these
+            mine, rows = arrays, [part]
+        elif "targets" in arrays:
             mine = {name: values[part] for name, values in arrays.items()}
         else:  # documents of a stream: as many from its beginning
             mine = {"features": arrays["features"][: int(plan.prepared.train.starts[len(part)])]}  # type: ignore[attr-defined]
@@ -111,7 +114,7 @@ def _apart(plan: Plan, parts: Sequence[torch.Tensor]) -> list[Any]:
             training = replace(
                 plan.training, budget_seconds=plan.training.budget_seconds * share, budget_steps=steps
             )
-            train(network, plan.task, mine, tensors(plan.prepared.validation), training)
+            train(network, plan.task, mine, tensors(plan.prepared.validation), training, rows=rows)
         found.append(network.eval())
     return found
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sadari.data.spec import TableSpec
+from sadari.data.spec_captions import CaptionSpec
 from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
@@ -31,7 +32,7 @@ EVALUATION_TOKENS = 1 << 14  # tokens a block of texts, padding included
 STRETCH, WARM = 256, 32  # tokens scored and read before, by a model that has no context of its own
 SCORED_TOKENS = 1 << 15  # of the validation stream that the loop looks at between two steps
 SCORED_MACS, SCORED_TEXTS = 1 << 39, 256  # multiply-adds of such a look at texts, and texts at the least
-Spec = TableSpec | TextSpec | LanguageSpec | PairSpec | ImageSpec
+Spec = TableSpec | TextSpec | LanguageSpec | PairSpec | ImageSpec | CaptionSpec
 
 
 @runtime_checkable
@@ -246,15 +247,20 @@ Task = TableTask | LanguageTask | TranslateTask
 
 def make_task(
     kind: str, name: str, loss: Loss, spec: Spec | None = None, monitor: Monitor = "auto", rows: int = 0
-) -> Task:
+) -> Any:
     """What is asked of `kind` data: texts and tables share everything but how rows are read together.
 
-    Only pictures need the `spec`, which says how their pixels are scaled.
+    Only pictures, with captions or without, need the `spec`, which says how their pixels are scaled.
     """
     if name == "language":
         return LanguageTask(loss)
     if name == "translate":
         return TranslateTask(loss)
+    if isinstance(spec, CaptionSpec):
+        from sadari.tasks_match import Contrast, MatchTask  # it stands on this file
+
+        assert isinstance(loss, Contrast)
+        return MatchTask(loss, spec, monitor)
     if isinstance(spec, ImageSpec):
         from sadari.tasks_images import ImageTask  # it stands on this file
 
@@ -269,6 +275,10 @@ def loss_for(spec: Spec, name: str | None = None, **settings: Any) -> Loss:
     if isinstance(spec, PairSpec):
         checked = make_loss("cross-entropy", classes=2, **settings)
         return TokenLoss(spec.outputs, checked.smoothing)
+    if isinstance(spec, CaptionSpec):
+        from sadari.tasks_match import Contrast  # it stands on this file
+
+        return Contrast.of(spec, name, **settings)
     classes = None if spec.classes is None else len(spec.classes)
     if name is None:
         name = "squared" if classes is None else "binary" if classes == 2 else "cross-entropy"
@@ -295,7 +305,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class(config, inputs, loss.outputs)
-    return model.to(memory_format=torch.channels_last) if kind == "images" else model
+    return model.to(memory_format=torch.channels_last) if kind in ("images", "captions") else model
 
 
 def macs_of(model_class: Any, config: Any, inputs: Any, outputs: int, length: int = 1) -> int:

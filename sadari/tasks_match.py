@@ -83,8 +83,8 @@ class Contrast(Loss):
             odd.insert(0, f"--loss {name}")
         if odd:
             raise SadariError(
-                f"{odd[0]} does not go with task match, whose loss is softmax or sigmoid by the rung's own "
-                f"setting `loss`; leave it out"
+                f"{odd[0]} does not go with task match, whose loss is the rung's --contrast, softmax or "
+                f"sigmoid; leave it out"
             )
         return cls(spec.vocabulary)
 
@@ -133,6 +133,11 @@ class MatchTask:
             if value := getattr(config, name):
                 raise SadariError(f"--{name} {value:g} blends classes, and captions are none; leave it out")
         self.changes = parse(config.augment)
+
+    @property
+    def together(self) -> int:
+        """How many pictures are read together at most, outside training."""
+        return max(PIXELS // self.spec.size**2, 1)
 
     def tensors(self, features: Shaped[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
         """Pixels, 0 to 255, as a network takes them."""
@@ -212,7 +217,7 @@ class MatchTask:
         chosen = torch.arange(len(features)) if rows is None else rows
         found = []
         with _asked(model):
-            for some in chosen.split(max(PIXELS // self.spec.size**2, 1)):
+            for some in chosen.split(self.together):
                 found.append(_unit(model.encode_image(self.tensors(features[some.to(features.device)]))))
         return torch.cat(found)
 

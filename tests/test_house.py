@@ -21,10 +21,10 @@ FLOORS = (
     "layers picture pretrained pretrained_images reference marian bleu",
     "models index",
     "augment randaugment tasks tasks_pairs tasks_images tasks_match batches_captions methods scoring "
-    "sentences",
+    "sentences metrics",
     "optim batches batches_pairs best borrowed checkpoint decode search loop probe rates train progress "
     "trackers plan runs teaching",
-    "fitting metrics verdict price embedding",
+    "fitting verdict price embedding",
     "inspection charts judge judge_text sizes tune export predict translate engines",
     "climbing report",
     "cli",

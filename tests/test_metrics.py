@@ -51,7 +51,19 @@ def _translations(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return statistics(*texts), np.zeros(rows)
 
 
-MAKE = {"regress": _numbers, "classify": _classes, "language": _texts, "translate": _translations}
+def _ranks(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of pictures with two captions each, which are all that a score of them needs."""
+    found = np.random.default_rng(seed).integers(1, 40, (rows, 3))
+    return found, found
+
+
+MAKE = {
+    "regress": _numbers,
+    "classify": _classes,
+    "language": _texts,
+    "translate": _translations,
+    "match": _ranks,
+}
 
 
 @pytest.mark.parametrize("name", REGRESS)
@@ -141,6 +153,7 @@ def test_unknown_metric_names_those_of_the_task() -> None:
         "log-loss",
         "perplexity",
         "chrf",
+        "median-rank",
     ]
 
 

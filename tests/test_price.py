@@ -20,7 +20,7 @@ def priced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Price, P
     found = {}
     for rung in ("mean", "line", "shallow"):
         run = fit(rung, "diabetes", out=tmp_path_factory.mktemp(rung), budget="20steps", prepared=prepared)
-        found[rung] = price(run, prepared.validation.features, peak_memory=5), run.path
+        found[rung] = price(run, prepared.validation, peak_memory=5), run.path
     return found
 
 

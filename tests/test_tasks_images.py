@@ -349,7 +349,7 @@ def test_a_run_of_pictures_from_fit_to_price(prepared: Prepared, stands: Callabl
     named = again.predict(frame, probabilities=True)
     assert named["prediction"].to_list() == [CLASSES[k] for k in answers.argmax(1)]
     np.testing.assert_allclose(named["probability of cross"], answers[:, 1], rtol=1e-6)
-    costs = price(again, prepared.validation.features)
+    costs = price(again, prepared.validation)
     assert costs.parameters == Tiny.parameter_count(TinyConfig(), SPEC.width, 3)
     assert costs.macs == Tiny.macs(TinyConfig(), SPEC.width, 3)
     assert costs.microseconds_per_example > 0 and costs.microseconds_at_256 > 0

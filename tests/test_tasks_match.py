@@ -88,7 +88,7 @@ def batch_of(N: int = 10, seed: int = 0) -> dict[str, Tensor]:
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("model_class", MODELS)
 def test_the_loss_is_that_of_all_pairs_by_hand(model_class: Any, loss: str) -> None:
-    model, batch = tiny(model_class, loss=loss).eval(), batch_of(10)
+    model, batch = tiny(model_class, contrast=loss).eval(), batch_of(10)
     batch["ids"] = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 2, 9])
     losses = task()(model, batch)
     pixels = (batch["features"].double() / 255 - torch.tensor(SPEC.mean)) / torch.tensor(SPEC.deviation)
@@ -110,7 +110,7 @@ def test_the_loss_is_that_of_all_pairs_by_hand(model_class: Any, loss: str) -> N
 def test_gradients_of_parts_are_those_of_the_whole_batch(model_class: Any) -> None:
     batch, found = batch_of(11), []
     for part in (0, 4, 11, 50):
-        model = tiny(model_class, loss="sigmoid").train()
+        model = tiny(model_class, contrast="sigmoid").train()
         torch.manual_seed(1)  # the same changes of pictures
         losses = task(part=part, augment=EVERYTHING).backward(model, batch)
         assert {name: tuple(value.shape) for name, value in losses.items()} == {"loss": (1,), "scale": (1,)}

@@ -63,14 +63,14 @@ TargetOption = Annotated[
     str | None, Parameter(help="The column to predict; else the last one, which is said aloud.", group=DATA)
 ]
 TaskOption = Annotated[
-    Literal["regress", "classify", "language", "translate"] | None,
+    Literal["regress", "classify", "language", "translate", "match"] | None,
     Parameter(help="What to ask of the data; else what its values suggest, said aloud.", group=DATA),
 ]
 KindOption = Annotated[
-    Literal["table", "series", "text", "pairs", "images"] | None,
+    Literal["table", "series", "text", "pairs", "images", "captions"] | None,
     Parameter(
         help="How to read it: series takes a table's columns in their order, pairs two columns of text, "
-        "images a column of paths; else as it looks.",
+        "images a column of paths, captions paths and what is said of them; else as it looks.",
         group=DATA,
     ),
 ]

@@ -25,6 +25,12 @@ TEXTS = {
         "{name}: {rows:,} pictures, {size} x {size} in {colours}; label `{target}` with {classes} classes",
         "{name}: 그림 {rows:,}장, {size} x {size} {colours}; 라벨 `{target}`의 범주 {classes}가지",
     ),
+    "captions": (
+        "{name}: {rows:,} pictures, {size} x {size} in {colours}; captions {columns} cut into {tokenizer} "
+        "tokens, {vocabulary:,} of them; task match: bring both into one space",
+        "{name}: 그림 {rows:,}장, {size} x {size} {colours}; 설명 {columns}을(를) {tokenizer} 토큰 "
+        "{vocabulary:,}가지로 자름; 과제 match: 둘을 한 공간에 놓기",
+    ),
     "grey": ("grey", "흑백"),
     "colour": ("colour", "컬러"),
     "pairs": ("{name}: {rows:,} pairs; ", "{name}: {rows:,}쌍; "),
@@ -91,7 +97,7 @@ def prepared(prepared: Prepared, *, target: str | None, task: str | None, lang: 
         aside(_texts(prepared, lang))
         notes(prepared.notes, lang)
         return
-    if prepared.kind == "images":
+    if prepared.kind in ("images", "captions"):
         aside(_images(prepared, lang))
         notes(prepared.notes, lang)
         return
@@ -137,8 +143,13 @@ def _texts(prepared: Prepared, lang: Lang) -> str:
 def _images(prepared: Prepared, lang: Lang) -> str:
     """How pictures were understood."""
     spec: Any = prepared.spec
-    about = {"name": prepared.table.name, "rows": prepared.table.rows, "size": spec.size}
-    colours = pick(TEXTS, "grey" if spec.channels == 1 else "colour", lang)
+    about: dict[str, Any] = {"name": prepared.table.name, "rows": prepared.table.rows, "size": spec.size}
+    channels = spec.width[0]
+    colours = pick(TEXTS, "grey" if channels == 1 else "colour", lang)
+    if prepared.kind == "captions":
+        columns = ", ".join(f"`{name}`" for name in spec.captions)
+        about |= {"tokenizer": spec.tokenizer.kind, "vocabulary": spec.vocabulary}
+        return pick(TEXTS, "captions", lang, **about, colours=colours, columns=columns)
     return pick(
         TEXTS, "images", lang, **about, colours=colours, target=spec.target, classes=len(spec.classes)
     )

@@ -47,6 +47,7 @@ PAIR_SECONDS = 90.0  # likewise of pairs
 PICTURE_SECONDS = 40.0  # likewise of pictures, where six rungs are networks
 QUICK = ("mean", "prior", "line", "logistic", "one-hot", "n-gram", "lookup")  # solved or counted, not trained
 QUICK_PICTURES = ("prior", "nearest", "retrieval", "probe")
+PICTURED = ("images", "captions")
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def climb(
         settings["reading"] = plain_reading(reading)
     folder = open_folder(settings, table.name, out)
     absent = [] if rungs is not None else [r for r in ladder.here if r.name not in settings["rungs"]]
-    left_out = [note for rung in absent if prepared.kind == "images" and (note := missing(rung))]
+    left_out = [note for rung in absent if prepared.kind in PICTURED and (note := missing(rung))]
     threads = max(torch.get_num_threads() // jobs, 1)
     orders = [
         Order(
@@ -208,7 +209,7 @@ def climb(
         for name in settings["rungs"]
     ]
     spend = limit.seconds or SECONDS
-    quick = QUICK_PICTURES if prepared.kind == "images" else QUICK
+    quick = QUICK_PICTURES if prepared.kind in PICTURED else QUICK
     costs = {name: 0.3 if name in quick else spend for name in settings["rungs"]}
     outside = {"judge": spend / 2} if ladder.judge else {}
     stages = Stages({**costs, **outside, "sizes": spend, "report": 3.0}, watchers)
@@ -264,7 +265,7 @@ def default_budget(rows: int, kind: str = "table", task: str = "") -> Budget:
     """Eight seconds for each rung (30 of texts, 40 of pictures, 90 of a language or of pairs), and more of
     very many rows, up to two minutes."""
     usual = SECONDS
-    if kind == "images":
+    if kind in PICTURED:
         usual = PICTURE_SECONDS
     if kind == "pairs":
         usual = PAIR_SECONDS

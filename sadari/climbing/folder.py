@@ -67,7 +67,7 @@ def command(settings: Mapping[str, Any], worth: float | None, metric: Metric) ->
         "--task",
         settings["task"],
     ]
-    words += ["--kind", settings["kind"]] if settings.get("kind") in ("series", "images") else []
+    words += ["--kind", settings["kind"]] if settings.get("kind") in ("series", "images", "captions") else []
     for name, value in settings.get("reading", {}).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     for name in settings["drop"]:

@@ -76,9 +76,7 @@ class Scores:
     def entries(self, verdict: Verdict, judged: Judged | None) -> list[dict[str, Any]]:
         """One entry a rung for climb.json, bottom to top, and the judge's if there is one."""
         best = verdict.best
-        prices = [
-            price(each.run, each.plan.prepared.validation.features, each.peak_memory) for each in self.fitted
-        ]
+        prices = [price(each.run, each.plan.prepared.validation, each.peak_memory) for each in self.fitted]
         found = []
         for number, each in enumerate(self.fitted):
             below = self.fitted[number - 1].run.rung if number else None
@@ -127,7 +125,8 @@ class Scores:
         streamed, and pictures that are mapped: with more than fit in memory, rows are not what is missing.
         """
         if self.prepared.table.streamed or (
-            self.prepared.kind == "images" and isinstance(self.prepared.train.features, np.memmap)
+            self.prepared.kind in ("images", "captions")
+            and isinstance(self.prepared.train.features, np.memmap)
         ):
             return None
         names = [each.run.rung for each in self.fitted if not _learnt_elsewhere(each.run.model)]
@@ -251,11 +250,13 @@ def _of_texts(prepared: Prepared) -> dict[str, Any]:
 def _of_pictures(prepared: Prepared) -> dict[str, Any]:
     """How pictures are read; nothing of other data."""
     spec: Any = prepared.spec
-    if prepared.kind != "images":
+    if prepared.kind not in ("images", "captions"):
         return {}
+    pictures = getattr(spec, "pictures", spec)
     looks: Any = prepared.table.looks  # type: ignore[attr-defined]
     return {
-        **{name: getattr(spec, name) for name in ("image", "size", "fit", "channels")},
+        **{name: getattr(pictures, name) for name in ("image", "size", "fit", "channels")},
+        **({"captions": list(spec.captions), "length": spec.length} if pictures is not spec else {}),
         "middle": [int(np.median(looks[side])) for side in ("width", "height")],
         "square": bool((looks["width"] != looks["height"]).mean() < 0.01),
     }

@@ -1,8 +1,8 @@
 """Data without a file of one's own: bundled tables, generated ones, and sets that `sadari data get` fetches.
 
-One row a set; readers stand in builtin_tables, builtin_text, builtin_pairs and builtin_images, makers in the
-toy files. A row whose reader is not built yet is listed all the same: `sadari data get NAME` fetches, checks
-and unpacks it.
+One row a set; readers stand in builtin_tables, builtin_text, builtin_pairs, builtin_images and
+builtin_captions, makers in the toy files. A row whose reader is not built yet is listed all the same:
+`sadari data get NAME` fetches, checks and unpacks it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from sadari.data import (
+    builtin_captions,
     builtin_images,
     builtin_pairs,
     builtin_tables,
@@ -35,7 +36,7 @@ class Builtin:
     name: str
     """What stands in place of a file's path."""
     kind: str
-    """table, text, pairs, images, image-text, dialogues, edits, video, or weights (a small trained model)."""
+    """table, text, pairs, images, captions, dialogues, edits, video, or weights (a small trained model)."""
     task: str
     """What it is usually asked for: regress, classify, language, translate ..."""
     rows: int
@@ -341,15 +342,16 @@ BUILTIN: dict[str, Builtin] = {
             source="emoji-artists", read=builtin_images.emoji,
         ),
         Builtin(
-            "openmoji", "image-text", "match", 3944, 0, None, "CC-BY-SA-4.0 pictures, BSD-3-Clause names",
+            "openmoji", "captions", "match", 3944, 0, None, "CC-BY-SA-4.0 pictures, BSD-3-Clause names",
             ("Emoji drawings with their names in English and Korean; skin tones make edits",
              "이모지 그림과 영어·한국어 이름; 피부색은 편집 과제가 됨"),
+            read=builtin_captions.openmoji,
         ),
         Builtin(
-            "emoji-artists", "image-text", "match", 20000, 0, None,
-            "CC-BY-4.0, CC-BY-SA-4.0, Apache-2.0, MIT",
-            ("The same emoji drawn by five artists, with names and keywords",
-             "다섯 작가가 그린 같은 이모지와 이름, 핵심어"),
+            "emoji-captions", "captions", "match", 8668, 0, None, "CC-BY-4.0, CC-BY-SA-4.0, Apache-2.0, MIT",
+            ("1,914 emoji drawn by five artists, with names and keywords in English and Korean",
+             "다섯 작가가 그린 이모지 1,914개와 영어·한국어 이름, 핵심어"),
+            source="emoji-artists", read=builtin_captions.emoji_captions,
         ),
         Builtin(
             "easy-vqa", "dialogues", "converse", 48248, 0, None, "MIT",

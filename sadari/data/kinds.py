@@ -15,7 +15,7 @@ from sadari.data.table import Table, open_table
 from sadari.data.text import text_column
 from sadari.errors import SadariError
 
-KINDS = ("table", "series", "text", "pairs", "images")
+KINDS = ("table", "series", "text", "pairs", "images", "captions")
 TELLING = ("image", "size", "fit", "channels")
 OF_IMAGES = (*TELLING, "hold_out")
 """What can be said of how pictures are read; by the first of it, that they are pictures."""
@@ -46,13 +46,15 @@ def recognise(
         return source, kind, task
     if kind == "pairs" or (task == "translate" and kind is None):
         return source, "pairs", task or "translate"
+    if kind == "captions" or (task == "match" and kind is None):
+        return source, "captions", task or "match"
     if task == "language":
         return source, "text", task
     if kind == "images" or (kind is None and any(name in TELLING for name in reading or {})):
         return source, "images", task or "classify"
     entry = _builtin(source)
-    if entry is not None and entry.kind == "images" and kind is None:
-        return source, "images", task or entry.task
+    if entry is not None and entry.kind in ("images", "captions") and kind is None:
+        return source, entry.kind, task or entry.task
     if entry is not None:
         asked = "text" if entry.kind == "text" or (reading or {}).get("text") else "table"
         own = kind or ("pairs" if entry.kind == "pairs" else asked)

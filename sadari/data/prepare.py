@@ -90,8 +90,10 @@ class Prepared:
 
     def recoded(self, tokenizer: Tokenizer, length: int = 0) -> Prepared:
         """The same texts or pairs in the same split, in another tokenizer; `length` 0 chooses anew."""
-        from sadari.data import prepare_pairs, prepare_text
+        from sadari.data import prepare_captions, prepare_pairs, prepare_text
 
+        if self.kind == "captions":
+            return prepare_captions.resized(self, tokenizer=tokenizer, length=length)
         return (prepare_pairs if self.kind == "pairs" else prepare_text).recoded(self, tokenizer, length)
 
 
@@ -122,16 +124,19 @@ def prepare(
     source, kind, task = recognise(
         source, kind=kind, task=task, target=target, reading=reading, memory=memory
     )
-    if kind != "images" and (odd := [name for name in OF_IMAGES if (reading or {}).get(name)]):
+    pictured = kind in ("images", "captions")
+    if not pictured and (odd := [name for name in OF_IMAGES if (reading or {}).get(name)]):
         flag = odd[0].replace("_", "-")
         raise SadariError(f"--{flag} is for pictures, and --kind {kind} reads none; leave one of them out")
-    if kind in ("text", "pairs", "images"):
+    if kind in ("text", "pairs", "images", "captions"):
         if drop or log_target:
             flag = f"--drop {drop[0]}" if drop else "--log-target"
             name = source.name if isinstance(source, Table) else source
             raise SadariError(f"{flag} is for tables, and {name} is read as {kind}; leave it out")
         if kind == "images":
             return _prepare_images(source, target, task, seed, dict(reading or {}), memory, cache)
+        if kind == "captions":
+            return _prepare_captions(source, target, task, seed, dict(reading or {}), memory, cache)
         if kind == "pairs":
             return _prepare_pairs(source, target, task, seed, dict(reading or {}), memory, cache)
         return _prepare_text(source, target, task, seed, dict(reading or {}), memory, cache)
@@ -193,6 +198,30 @@ def _prepare_images(
         raise SadariError(f"--{others[0]} is for texts, and {source} is read as pictures; leave it out")
     chosen = {name: value for name, value in reading.items() if name in OF_IMAGES and value}
     return prepare_images(source, target=target, seed=seed, memory=memory, cache=cache, **chosen)
+
+
+def _prepare_captions(
+    source: Any,
+    target: str | None,
+    task: str | None,
+    seed: int,
+    reading: dict[str, Any],
+    memory: int,
+    cache: Path | None,
+) -> Prepared:
+    from sadari.data.prepare_captions import prepare_captions  # it stands on this file
+
+    if task not in (None, "match"):
+        raise SadariError(f"{task!r} is not a task of pictures with captions; choose match")
+    known = (*OF_IMAGES, "caption", "languages", "tokenizer", "vocabulary", "length")
+    if others := [name for name, value in reading.items() if value and name not in known]:
+        raise SadariError(
+            f"--{others[0]} is for other texts, and {source} is read as pictures with captions; leave it out"
+        )
+    chosen = {name: value for name, value in reading.items() if value}
+    if target is not None:
+        chosen.setdefault("caption", target)
+    return prepare_captions(source, seed=seed, memory=memory, cache=cache, **chosen)
 
 
 def _prepare_table(

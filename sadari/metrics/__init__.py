@@ -3,9 +3,9 @@
 A metric is what each row contributes (J numbers) and how the means of those contributions become the score:
 rmse is the squared error of a row and a square root. `intervals` resamples these contributions.
 
-metric.py                                              what a metric is
-regress.py, classify.py, language.py, translate.py     the metrics of each task
-intervals.py                                           resamples, intervals, comparisons
+metric.py                                                        what a metric is
+regress.py, classify.py, language.py, translate.py, match.py     the metrics of each task
+intervals.py                                                     resamples, intervals, comparisons
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from sadari.errors import SadariError
 from sadari.lang import Note
-from sadari.metrics import classify, language, regress, translate
+from sadari.metrics import classify, language, match, regress, translate
 from sadari.metrics.intervals import Comparison, Interval, Resamples, bootstrap, compare
 from sadari.metrics.metric import Metric, number
 
@@ -42,9 +42,15 @@ TEXTS = {
 }
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for task in (regress, classify, language, translate) for metric in task.METRICS
+    metric.name: metric for task in (regress, classify, language, translate, match) for metric in task.METRICS
 }
-DEFAULT = {"regress": "rmse", "classify": "accuracy", "language": "bits-per-byte", "translate": "bleu"}
+DEFAULT = {
+    "regress": "rmse",
+    "classify": "accuracy",
+    "language": "bits-per-byte",
+    "translate": "bleu",
+    "match": "recall@1",
+}
 BESIDE = {  # any other: log-loss
     "rmse": "r2",
     "r2": "rmse",
@@ -56,11 +62,13 @@ BESIDE = {  # any other: log-loss
     "chrf": "bleu",
     "rouge-l": "bleu",
     "exact": "bleu",
+    **{metric.name: "recall@1" for metric in match.METRICS},
+    "recall@1": "median-rank",
 }
 
 
 def find_metric(name: str | None, task: str) -> Metric:
-    """The metric called `name`, or the task's own for None: rmse, accuracy, bits-per-byte or bleu.
+    """The metric called `name`, or the task's own for None: rmse, accuracy, bits-per-byte, bleu or recall@1.
 
     Raises SadariError with the metrics of the task when there is no such one.
     """

@@ -34,8 +34,8 @@ from sadari.models.two_towers import (
     Embeddings,
     Pictures,
     TwoTowers,
+    check_contrast,
     check_ids,
-    check_loss,
     temperature,
 )
 
@@ -48,7 +48,7 @@ class BagOfWordsConfig:
     """Width D of the shared space."""
     pixels: int = 16
     """Pixels a side that pictures are shrunk to; smaller ones stay as they are."""
-    loss: str = "softmax"
+    contrast: str = "softmax"
     """What both towers learn by: softmax (each picks its partner out of the batch) or sigmoid (each pair
     alone is told to belong together or not)."""
 
@@ -57,7 +57,7 @@ class BagOfWordsConfig:
             raise SadariError(f"dimension {self.dimension}: at least 1 is needed; use dimension=192")
         if self.pixels < 1:
             raise SadariError(f"pixels {self.pixels}: a picture has at least 1 a side; use pixels=16")
-        check_loss(self.loss)
+        check_contrast(self.contrast)
 
 
 class BagOfWords(TwoTowers):
@@ -73,7 +73,7 @@ class BagOfWords(TwoTowers):
         self.size = shrunk(config, inputs)
         self.words = nn.Embedding(vocabulary, config.dimension)
         self.picture = Dense(inputs[0] * math.prod(self.size), config.dimension)
-        self.logit_scale, self.logit_bias = temperature(config.loss)
+        self.logit_scale, self.logit_bias = temperature(config.contrast)
         _initialise(self)
 
     def encode_image(self, pictures: Pictures, rec: Recorder | None = None) -> Embeddings:
@@ -103,7 +103,7 @@ class BagOfWords(TwoTowers):
     def parameter_count(config: BagOfWordsConfig, inputs: Shape, vocabulary: int) -> int:
         """V D for words, D (C s^2 + 1) for pixels; the scale, and a bias with sigmoid."""
         pixels = inputs[0] * math.prod(shrunk(config, inputs))
-        return config.dimension * (vocabulary + pixels + 1) + 1 + (config.loss == "sigmoid")
+        return config.dimension * (vocabulary + pixels + 1) + 1 + (config.contrast == "sigmoid")
 
     @staticmethod
     def macs(config: BagOfWordsConfig, inputs: Shape, vocabulary: int, length: int = 0) -> int:

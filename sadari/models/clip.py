@@ -39,8 +39,8 @@ from sadari.models.two_towers import (
     Embeddings,
     Pictures,
     TwoTowers,
+    check_contrast,
     check_ids,
-    check_loss,
     temperature,
 )
 
@@ -75,7 +75,8 @@ VARIANTS = {
 }
 LARGE = 160  # pixels of a side from which `auto` takes vit-b32
 GRID = 8  # patches of a side, about, that the small preset cuts a picture into
-LAST, HIGHEST = -1, -2  # ends that are no token's number
+LAST = -1  # ends that are no token's number
+HIGHEST = -2
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ class CLIPConfig:
     """Heads of attention for captions; 0 as the variant's."""
     dimension: int = 0
     """Width D of the shared space; 0 as the variant's."""
-    length: int = 77
-    """Tokens of the longest caption."""
+    context: int = 77
+    """Tokens of the longest caption; a fit takes that of the captions."""
     end: int = LAST
     """Number of the token that ends a caption, whose place is read; or -1: what is written last, before PAD;
     or -2: the highest number in it, as OpenAI's tokenizer has it."""
     quick_gelu: bool = False
     """Whether gelu is x sigmoid(1.702 x), as OpenAI's own weights want it; with the other they are worse."""
-    loss: str = "softmax"
+    contrast: str = "softmax"
     """What both towers learn by: softmax (each picks its partner out of the batch) or sigmoid (each pair
     alone is told to belong together or not; SigLIP's, with a bias)."""
 
@@ -121,9 +122,9 @@ class CLIPConfig:
                 raise SadariError(f"{name} {value}: at least 1 is needed; use {name}=0 as usual")
         if self.end < HIGHEST:
             raise SadariError(f"end {self.end}: no token has this number; use end=-1 for what is last")
-        if self.length < 1:
-            raise SadariError(f"length {self.length}: a caption has at least its end; use length=77")
-        check_loss(self.loss)
+        if self.context < 1:
+            raise SadariError(f"context {self.context}: a caption has at least its end; use context=77")
+        check_contrast(self.contrast)
 
 
 def chosen(config: CLIPConfig, inputs: Shape) -> Sizes:
@@ -155,7 +156,7 @@ class CLIP(TwoTowers):
     Config: ClassVar = CLIPConfig
     TINY: ClassVar = CLIPConfig(
         variant="clip-64", width=16, layers=2, heads=2, text_width=16, text_layers=2, text_heads=2,
-        dimension=8, length=16,
+        dimension=8, context=16,
     )  # fmt: skip
     TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "batch_size": 256, "clip": 1.0}
 
@@ -171,11 +172,11 @@ class CLIP(TwoTowers):
             self.visual = VisionTransformer(inputs, sizes.patch, W, layers, heads, D, config.quick_gelu)
         C = sizes.text_width
         self.token_embedding = nn.Embedding(vocabulary, C)
-        self.positional_embedding = nn.Parameter(torch.empty(config.length, C))
+        self.positional_embedding = nn.Parameter(torch.empty(config.context, C))
         self.transformer = Transformer(C, sizes.text_layers, sizes.text_heads, config.quick_gelu)
         self.ln_final = nn.LayerNorm(C)
         self.text_projection = nn.Parameter(torch.empty(C, sizes.dimension))
-        self.logit_scale, self.logit_bias = temperature(config.loss)
+        self.logit_scale, self.logit_bias = temperature(config.contrast)
         _initialise(self)
 
     def encode_image(self, pictures: Pictures, rec: Recorder | None = None) -> Embeddings:
@@ -188,15 +189,15 @@ class CLIP(TwoTowers):
         """Captions, not normalised; what stands behind a caption's end (PAD, or anything) changes nothing.
 
         `trim` leaves out the columns behind the longest caption, which no end has seen. SadariError where a
-        caption is longer than `length`.
+        caption is longer than `context`.
         """
         end = self.ends(tokens)
         if trim and len(tokens):
             tokens = tokens[:, : int(end.max()) + 1]
-        if tokens.shape[1] > self.config.length:
+        if tokens.shape[1] > self.config.context:
             raise SadariError(
-                f"a caption of {tokens.shape[1]} tokens, but there are positions for {self.config.length}; "
-                f"cut captions to that length, or fit with length={tokens.shape[1]}"
+                f"a caption of {tokens.shape[1]} tokens, but there are positions for {self.config.context}; "
+                f"cut captions to that length, or fit with context={tokens.shape[1]}"
             )
         x = self.token_embedding(tokens.clamp(min=0)) + self.positional_embedding[: tokens.shape[1]]
         return self.ln_final(self.transformer(x, end, True, rec)) @ self.text_projection
@@ -246,9 +247,9 @@ class CLIP(TwoTowers):
         sizes = chosen(config, inputs)
         image, _ = _picture_costs(sizes, inputs)
         C, D = sizes.text_width, sizes.dimension
-        layers, _ = layers_costs(sizes.text_layers, config.length, C)
-        text = layers + (vocabulary + config.length + 2 + D) * C
-        return image + text + 1 + (config.loss == "sigmoid")
+        layers, _ = layers_costs(sizes.text_layers, config.context, C)
+        text = layers + (vocabulary + config.context + 2 + D) * C
+        return image + text + 1 + (config.contrast == "sigmoid")
 
     @staticmethod
     def macs(config: CLIPConfig, inputs: Shape, vocabulary: int, length: int = 0) -> int:
@@ -259,7 +260,7 @@ class CLIP(TwoTowers):
         """
         sizes = chosen(config, inputs)
         _, image = _picture_costs(sizes, inputs)
-        T, C = length or config.length, sizes.text_width
+        T, C = length or config.context, sizes.text_width
         _, text = layers_costs(sizes.text_layers, T, C)
         return image + text + C * sizes.dimension
 

@@ -172,9 +172,9 @@ def settings_of(state: State) -> tuple[dict[str, Any], Shape, int]:
             "text_width": text_width,
             "text_layers": _depth(state, "transformer.resblocks"),
             "text_heads": max(text_width // 64, 1),
-            "length": len(state["positional_embedding"]),
+            "context": len(state["positional_embedding"]),
             "dimension": state["text_projection"].shape[1],
-            "loss": "sigmoid" if "logit_bias" in state else "softmax",
+            "contrast": "sigmoid" if "logit_bias" in state else "softmax",
         }
         first = state["visual.conv1.weight"]
         if "visual.proj" in state:

@@ -45,8 +45,8 @@ from sadari.models.two_towers import (
     Embeddings,
     Pictures,
     TwoTowers,
+    check_contrast,
     check_ids,
-    check_loss,
     temperature,
 )
 from sadari.pretrained import find_pretrained
@@ -63,7 +63,7 @@ class LockedConfig(EyeConfig):
     """Sizes of the reader, as `width=384 layers=6 ...`; empty: as its weights say."""
     dimension: int = 384
     """Width D of the shared space."""
-    loss: str = "softmax"
+    contrast: str = "softmax"
     """What the projections learn by: softmax (each picks its partner out of the batch) or sigmoid (each pair
     alone is told to belong together or not)."""
     thaw_image: int = 0
@@ -81,7 +81,7 @@ class LockedConfig(EyeConfig):
             raise SadariError(f"dimension {self.dimension}: at least 1 is needed; use dimension=384")
         if not 0.0 < self.pace <= 1.0:
             raise SadariError(f"pace {self.pace}: the share of a rate lies in (0, 1]; use pace=0.1")
-        check_loss(self.loss)
+        check_contrast(self.contrast)
         words = read_words(self.backbone)
         with torch.device("meta"):
             stages = len(stages_of(make_eye(words, int(words["channels"]))[0], words))
@@ -127,7 +127,7 @@ class Locked(TwoTowers, Seeing):
         self.reader: SentenceClassifier = reader
         self.image_projection = nn.Linear(self.width, config.dimension)
         self.text_projection = nn.Linear(sizes.width, config.dimension)
-        self.logit_scale, self.logit_bias = temperature(config.loss)
+        self.logit_scale, self.logit_bias = temperature(config.contrast)
         self.stages = stages_of(self.backbone, self.words)
         self.resting = len(self.stages) - config.thaw_image
         self._lock()
@@ -215,7 +215,7 @@ class Locked(TwoTowers, Seeing):
         shape = (inputs[0], int(words["size"]), int(words["size"]))
         image = class_of(words).parameter_count(settings_of(words), shape, config.dimension)
         text = Encoder.parameter_count(sizes) + config.dimension * (sizes.width + 1)
-        return image + text + 1 + (config.loss == "sigmoid")
+        return image + text + 1 + (config.contrast == "sigmoid")
 
     @staticmethod
     def macs(  # type: ignore[override]  # other rungs with an eye have outputs, this has a vocabulary

@@ -9,13 +9,13 @@ other, and the last of a fixed number of places is read, most often one of the p
                                                                                                            |
                                                           sigmoid(exp(logit_scale) x . y + logit_bias) ----+
                                                                                                            |
-    caption -- padded to `length` --(+ positions)-- L x block -- final_layer_norm -- last place -- head ---+
+    caption -- padded to `context` --(+ positions)-- L x block -- final_layer_norm -- last place -- head ---+
 
     block     x + self_attn(layer_norm1 x), then x + fc2(gelu(fc1(layer_norm2 x)))
 
 Names of weights are Hugging Face's; open_clip's come and go by `models/siglip_names.py`. Reference code:
-google-research/big_vision, models/vit.py and models/proj/image_text. Alphabet: N patches, T = `length` tokens
-of a caption, D width of the shared space and of a patch, I inner width.
+google-research/big_vision, models/vit.py and models/proj/image_text. Alphabet: N patches, T = `context`
+tokens of a caption, D width of the shared space and of a patch, I inner width.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from sadari.models.two_towers import (
     Embeddings,
     Pictures,
     TwoTowers,
+    check_contrast,
     check_ids,
-    check_loss,
     temperature,
 )
 
@@ -58,12 +58,12 @@ class Sizes(NamedTuple):
     text_layers: int
     text_heads: int
     text_inner: int
-    length: int
+    context: int
     """Tokens that every caption is filled up to."""
 
 
 VARIANTS = {
-    #                patch width layers heads inner  text: width layers heads inner  length
+    #                patch width layers heads inner  text: width layers heads inner  context
     "siglip-64": Sizes(0, 192, 6, 3, 768, 192, 3, 3, 768, 32),
     "b16-224": Sizes(16, 768, 12, 12, 3072, 768, 12, 12, 3072, 64),
     "l16-256": Sizes(16, 1024, 24, 16, 4096, 1024, 24, 16, 4096, 64),
@@ -98,13 +98,15 @@ class SigLIPConfig:
     """Heads of attention for captions; 0 as the variant's."""
     text_inner: int = 0
     """Units between the two dense layers of a pair, for captions; 0 as the variant's."""
-    length: int = 0
-    """Tokens that every caption is filled up to, which is what its time goes by; 0 as the variant's."""
+    context: int = 0
+    """Tokens that every caption is filled up to, which is what its time goes by; 0 as the variant's. A fit
+    takes that of the captions."""
     pad: int = 1
-    """Number of the token that fills a caption up; in Google's vocabulary 1, which also ends it."""
+    """Number of the token that fills a caption up; in Google's vocabulary 1, which also ends it. A fit takes
+    the one that ends the captions."""
     gelu: str = "tanh"
     """How gelu is reckoned: tanh (as Google's and Hugging Face's) or exact; weights want their own."""
-    loss: str = "sigmoid"
+    contrast: str = "sigmoid"
     """What both towers learn by: sigmoid (each pair alone is told to belong together or not) or softmax (each
     picks its partner out of the batch; CLIP's, without a bias)."""
 
@@ -116,7 +118,7 @@ class SigLIPConfig:
                 raise SadariError(f"{name} {value}: at least 1 is needed; use {name}=0 as usual")
         if self.gelu not in GELUS:
             raise SadariError(f"no gelu {self.gelu!r}; choose one of {', '.join(GELUS)}")
-        check_loss(self.loss)
+        check_contrast(self.contrast)
 
 
 def chosen(config: SigLIPConfig, inputs: Shape) -> Sizes:
@@ -145,7 +147,7 @@ class SigLIP(TwoTowers):
     Config: ClassVar = SigLIPConfig
     TINY: ClassVar = SigLIPConfig(
         variant="siglip-64", width=16, layers=2, heads=2, inner=32, text_width=16, text_layers=2,
-        text_heads=2, text_inner=32, length=16,
+        text_heads=2, text_inner=32, context=16,
     )  # fmt: skip
     TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "batch_size": 256, "clip": 1.0}
 
@@ -162,10 +164,10 @@ class SigLIP(TwoTowers):
             inputs, sizes.patch, sizes.width, sizes.layers, sizes.heads, sizes.inner, config.gelu
         )
         self.text_model = TextModel(
-            vocabulary, sizes.length, sizes.text_width, sizes.text_layers, sizes.text_heads, sizes.text_inner,
-            sizes.width, config.gelu,
+            vocabulary, sizes.context, sizes.text_width, sizes.text_layers, sizes.text_heads,
+            sizes.text_inner, sizes.width, config.gelu,
         )  # fmt: skip
-        self.logit_scale, self.logit_bias = temperature(config.loss, (1,))
+        self.logit_scale, self.logit_bias = temperature(config.contrast, (1,))
         _initialise(self)
 
     def encode_image(self, pictures: Pictures, rec: Recorder | None = None) -> Embeddings:
@@ -175,17 +177,17 @@ class SigLIP(TwoTowers):
         return self.vision_model(pictures, rec)
 
     def encode_text(self, tokens: Captions, rec: Recorder | None = None) -> Embeddings:
-        """Captions, not normalised, filled up with `pad` to `length`; PAD is `pad` too.
+        """Captions, not normalised, filled up with `pad` to `context`; PAD is `pad` too.
 
-        SadariError where a caption is longer than `length`.
+        SadariError where a caption is longer than `context`.
         """
-        length = self.sizes.length
+        length = self.sizes.context
         if tokens.shape[1] > length:
             tokens = trimmed(tokens)
         if tokens.shape[1] > length:
             raise SadariError(
                 f"a caption of {tokens.shape[1]} tokens, but there are positions for {length}; "
-                f"cut captions to that length, or fit with length={tokens.shape[1]}"
+                f"cut captions to that length, or fit with context={tokens.shape[1]}"
             )
         full = F.pad(tokens, (0, length - tokens.shape[1]), value=PAD)  # (B, T)
         return self.text_model(full.masked_fill(~is_real(full), self.config.pad), rec)
@@ -220,7 +222,7 @@ class SigLIP(TwoTowers):
         """
         sizes = chosen(config, inputs)
         (image, _), (text, _) = _costs(sizes, inputs, vocabulary)
-        return image + text + 1 + (config.loss == "sigmoid")
+        return image + text + 1 + (config.contrast == "sigmoid")
 
     @staticmethod
     def macs(config: SigLIPConfig, inputs: Shape, vocabulary: int, length: int = 0) -> int:
@@ -237,7 +239,7 @@ def _costs(sizes: Sizes, inputs: Shape, vocabulary: int) -> tuple[tuple[int, int
     """Parameters and multiply-adds, of pictures and of captions."""
     image = vision_costs(inputs, sizes.patch, sizes.width, sizes.layers, sizes.inner)
     text = text_costs(
-        vocabulary, sizes.length, sizes.text_width, sizes.text_layers, sizes.text_inner, sizes.width
+        vocabulary, sizes.context, sizes.text_width, sizes.text_layers, sizes.text_inner, sizes.width
     )
     return image, text
 

@@ -165,8 +165,8 @@ def settings_of(state: State) -> tuple[dict[str, Any], Shape, int]:
             "text_layers": _depth(state, TEXT),
             "text_heads": _heads(text_width),
             "text_inner": len(state[f"{TEXT}.0.mlp.fc1.weight"]),
-            "length": len(state["text_model.embeddings.position_embedding.weight"]),
-            "loss": "sigmoid" if "logit_bias" in state else "softmax",
+            "context": len(state["text_model.embeddings.position_embedding.weight"]),
+            "contrast": "sigmoid" if "logit_bias" in state else "softmax",
         }
     except KeyError as error:
         raise SadariError(f"the weights hold no {error.args[0]!r}; they are of another model") from error

@@ -48,13 +48,13 @@ class TwoTowers(nn.Module):
 
     def scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied by: exp(logit_scale), with softmax held at 100 or less."""
-        return held(self.logit_scale, self.training and self.config.loss == "softmax")
+        return held(self.logit_scale, self.training and self.config.contrast == "softmax")
 
 
-def check_loss(loss: str) -> None:
+def check_contrast(contrast: str) -> None:
     """SadariError for a loss that joins no pictures and captions."""
-    if loss not in LOSSES:
-        raise SadariError(f"no loss {loss!r}; choose one of {', '.join(LOSSES)}")
+    if contrast not in LOSSES:
+        raise SadariError(f"--contrast {contrast!r} is no loss of pairs; choose one of {', '.join(LOSSES)}")
 
 
 def temperature(loss: str, shape: tuple[int, ...] = ()) -> tuple[nn.Parameter, nn.Parameter | None]:

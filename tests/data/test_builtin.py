@@ -93,9 +93,9 @@ def test_what_is_not_fetched_or_has_no_reader_says_what_to_do(tmp_path: Path) ->
         open_builtin("diamonds", tmp_path)
     with pytest.raises(
         SadariError,
-        match=r"openmoji holds image-text, which no rung reads yet; .*: sadari data get openmoji",
+        match=r"easy-vqa holds dialogues, which no rung reads yet; .*: sadari data get easy-vqa",
     ):
-        open_builtin("openmoji", tmp_path)
+        open_builtin("easy-vqa", tmp_path)
 
 
 def test_diamonds_are_the_53940_of_ggplot2() -> None:

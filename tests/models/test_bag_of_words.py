@@ -43,7 +43,7 @@ def test_a_picture_is_a_line_on_the_averages_of_its_squares() -> None:
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_counts_are_those_of_its_tensors_and_its_products(loss: str) -> None:
-    config = BagOfWordsConfig(loss=loss, pixels=5)
+    config = BagOfWordsConfig(contrast=loss, pixels=5)
     model = BagOfWords(config, SHAPE, WORDS)
     assert sum(p.numel() for p in model.parameters()) == BagOfWords.parameter_count(config, SHAPE, WORDS)
     counter = FlopCounterMode(display=False)
@@ -103,5 +103,7 @@ def test_what_does_not_fit_is_named() -> None:
         BagOfWordsConfig(dimension=0)
     with pytest.raises(SadariError, match="pixels 0: a picture has at least 1 a side; use pixels=16"):
         BagOfWordsConfig(pixels=0)
-    with pytest.raises(SadariError, match="no loss 'hinge'; choose one of softmax, sigmoid"):
-        BagOfWordsConfig(loss="hinge")
+    with pytest.raises(
+        SadariError, match="--contrast 'hinge' is no loss of pairs; choose one of softmax, sigmoid"
+    ):
+        BagOfWordsConfig(contrast="hinge")

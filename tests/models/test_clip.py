@@ -24,7 +24,7 @@ from sadari.models.two_towers import MOST
 SHAPE, WORDS, END = (3, 16, 16), 50, 49
 SMALL = CLIPConfig(
     variant="clip-64", patch=4, width=24, layers=2, heads=3, text_width=16, text_layers=3, text_heads=2,
-    dimension=12, length=11, end=HIGHEST,
+    dimension=12, context=11, end=HIGHEST,
 )  # fmt: skip
 RESNET = CLIPConfig(
     variant="rn50",
@@ -34,7 +34,7 @@ RESNET = CLIPConfig(
     text_layers=2,
     text_heads=2,
     dimension=12,
-    length=11,
+    context=11,
     end=HIGHEST,
 )
 
@@ -89,7 +89,7 @@ def test_equals_transformers_in_embeddings_and_gradients(activation: str, end: i
     ours = CLIP.from_weights(
         theirs.state_dict(), quick_gelu=activation == "quick_gelu", end=HIGHEST if end == 2 else end
     )
-    settings_ = {"width": 24, "layers": 2, "text_width": 16, "text_layers": 3, "dimension": 12, "length": 11}
+    settings_ = {"width": 24, "layers": 2, "text_width": 16, "text_layers": 3, "dimension": 12, "context": 11}
     assert {name: getattr(ours.config, name) for name in settings_} == settings_
     ours = CLIP(
         CLIPConfig(**(vars(SMALL) | {"quick_gelu": activation == "quick_gelu", "end": ours.config.end})),
@@ -116,7 +116,7 @@ def test_weights_alone_rebuild_the_model() -> None:
     """Heads 64 wide, as every published one has them: all sizes are read from the shapes."""
     config = CLIPConfig(
         variant="clip-64", patch=4, width=128, layers=1, heads=2, text_width=64, text_layers=2, text_heads=1,
-        dimension=12, length=11, loss="sigmoid",
+        dimension=12, context=11, contrast="sigmoid",
         end=HIGHEST,
     )  # fmt: skip
     model = shaken(CLIP(config, SHAPE, WORDS))
@@ -162,7 +162,9 @@ def test_the_whole_of_b32_has_the_names_and_shapes_of_transformers() -> None:
     }
 
 
-@pytest.mark.parametrize("config", [SMALL, RESNET, CLIPConfig(variant="clip-64", loss="sigmoid", end=END)])
+@pytest.mark.parametrize(
+    "config", [SMALL, RESNET, CLIPConfig(variant="clip-64", contrast="sigmoid", end=END)]
+)
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 48, 64), (3, 33, 46)])
 def test_counts_are_those_of_its_tensors_and_its_products(
     config: CLIPConfig, shape: tuple[int, int, int]
@@ -302,7 +304,7 @@ def test_the_resnet_trains_reads_other_sizes_and_shows_its_maps() -> None:
 
 def test_every_parameter_learns_and_is_drawn_from_the_seed() -> None:
     for loss in ("softmax", "sigmoid"):
-        config = CLIPConfig(**(vars(SMALL) | {"loss": loss}))
+        config = CLIPConfig(**(vars(SMALL) | {"contrast": loss}))
         torch.manual_seed(5)
         model = CLIP(config, SHAPE, WORDS)
         torch.manual_seed(5)
@@ -351,7 +353,7 @@ def test_the_scale_is_held_at_100_in_training_and_can_come_back() -> None:
     assert scale.item() == pytest.approx(100.0) and model.logit_scale.item() == pytest.approx(MOST)
     scale.backward()
     assert model.logit_scale.grad is not None and model.logit_scale.grad.item() == pytest.approx(100.0)
-    sigmoid = CLIP(CLIPConfig(**(vars(CLIP.TINY) | {"loss": "sigmoid"})), SHAPE, WORDS)
+    sigmoid = CLIP(CLIPConfig(**(vars(CLIP.TINY) | {"contrast": "sigmoid"})), SHAPE, WORDS)
     assert sigmoid.logit_bias is not None and sigmoid.logit_bias.item() == -10
     assert sigmoid.scale().item() == pytest.approx(10.0)
 
@@ -396,10 +398,12 @@ def test_settings_that_no_network_can_have_are_refused() -> None:
         CLIPConfig(text_layers=-1)
     with pytest.raises(SadariError, match="end -3: no token has this number; use end=-1 for what is last"):
         CLIPConfig(end=-3)
-    with pytest.raises(SadariError, match="length 0: a caption has at least its end; use length=77"):
-        CLIPConfig(length=0)
-    with pytest.raises(SadariError, match="no loss 'hinge'; choose one of softmax, sigmoid"):
-        CLIPConfig(loss="hinge")
+    with pytest.raises(SadariError, match="context 0: a caption has at least its end; use context=77"):
+        CLIPConfig(context=0)
+    with pytest.raises(
+        SadariError, match="--contrast 'hinge' is no loss of pairs; choose one of softmax, sigmoid"
+    ):
+        CLIPConfig(contrast="hinge")
     with pytest.raises(SadariError, match="width 50 is not divisible by 3 heads; use heads=2"):
         CLIP(CLIPConfig(variant="clip-64", width=50), SHAPE, WORDS)
     with pytest.raises(

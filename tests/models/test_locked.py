@@ -138,7 +138,7 @@ def test_all_can_be_let_loose() -> None:
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_counts_are_those_of_its_tensors_and_its_products(loss: str) -> None:
-    config = replace(TINY, loss=loss)
+    config = replace(TINY, contrast=loss)
     model = made(config).eval()
     assert sum(p.numel() for p in model.parameters()) == Locked.parameter_count(config, SHAPE, VOCABULARY)
     counter = FlopCounterMode(display=False)
@@ -152,7 +152,7 @@ def test_counts_are_those_of_its_tensors_and_its_products(loss: str) -> None:
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_two_lines_join_towers_that_never_met(loss: str, reader: Path) -> None:
     """Red, green and blue, seen by an eye of chance and named among other words: the lines alone learn."""
-    config = LockedConfig("", backbone=SMALLEST, texts=str(reader), dimension=8, loss=loss)
+    config = LockedConfig("", backbone=SMALLEST, texts=str(reader), dimension=8, contrast=loss)
     model = made(config, 9)
     model.begin(None, torch.tensor([[2, 4, 3]]))
     shaken(model.backbone)
@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_named(eye: Path, reader: Path) -> None:
     [
         ({"dimension": 0}, "dimension 0: at least 1 is needed; use dimension=384"),
         ({"pace": 0.0}, r"pace 0.0: the share of a rate lies in \(0, 1\]; use pace=0.1"),
-        ({"loss": "hinge"}, "no loss 'hinge'; choose one of softmax, sigmoid"),
+        ({"contrast": "hinge"}, "--contrast 'hinge' is no loss of pairs; choose one of softmax, sigmoid"),
         ({"thaw_image": 5}, "thaw_image 5: the eye has 4 stages; use thaw_image=0 to 4"),
         ({"thaw_text": -1}, "thaw_text -1: the reader has 2 layers; use thaw_text=0 to 2"),
         ({"encoder": "width=8"}, "layers is missing; leave it empty to have the sizes read"),

@@ -26,7 +26,7 @@ from sadari.models.siglip_transformer import Head
 SHAPE, WORDS = (3, 16, 16), 50
 SMALL = SigLIPConfig(
     variant="siglip-64", patch=4, width=24, layers=2, heads=3, inner=40, text_width=16, text_layers=3,
-    text_heads=2, text_inner=36, length=7,
+    text_heads=2, text_inner=36, context=7,
 )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_published_networks_have_their_published_parameters(variant: str, side: 
     assert SigLIP.parameter_count(config, (3, side, side), 32_000) == count
     settings, inputs, vocabulary = settings_of(model.state_dict())
     assert vocabulary == 32_000 and inputs[1] == side // settings["patch"] * settings["patch"]
-    names = ("width", "layers", "heads", "inner", "text_width", "text_heads", "text_inner", "length")
+    names = ("width", "layers", "heads", "inner", "text_width", "text_heads", "text_inner", "context")
     assert {name: settings[name] for name in names} == {name: getattr(model.sizes, name) for name in names}
 
 
@@ -134,7 +134,7 @@ def test_the_whole_of_b16_has_the_names_and_shapes_of_transformers() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 48, 64), (3, 33, 46)])
 def test_counts_are_those_of_its_tensors_and_its_products(shape: tuple[int, int, int]) -> None:
-    for config in (SMALL, SigLIPConfig(variant="siglip-64", loss="softmax")):
+    for config in (SMALL, SigLIPConfig(variant="siglip-64", contrast="softmax")):
         model = SigLIP(config, shape, WORDS).eval()
         assert sum(p.numel() for p in model.parameters()) == SigLIP.parameter_count(config, shape, WORDS)
         counter = FlopCounterMode(display=False)
@@ -288,7 +288,7 @@ def test_weights_of_another_model_are_refused() -> None:
 
 def test_auto_goes_by_the_pictures_size() -> None:
     assert [chosen(SigLIPConfig(), (3, side, side)).patch for side in (8, 64, 72, 224)] == [2, 8, 9, 16]
-    assert [chosen(SigLIPConfig(), (3, side, side)).length for side in (64, 224)] == [32, 64]
+    assert [chosen(SigLIPConfig(), (3, side, side)).context for side in (64, 224)] == [32, 64]
 
 
 def test_what_does_not_fit_is_named() -> None:
@@ -306,12 +306,14 @@ def test_what_does_not_fit_is_named() -> None:
         SigLIP(SMALL, SHAPE, 1)
     with pytest.raises(SadariError, match="no variant 'l14'; choose one of auto, siglip-64, b16-224"):
         SigLIPConfig(variant="l14")
-    with pytest.raises(SadariError, match="length -1: at least 1 is needed; use length=0 as usual"):
-        SigLIPConfig(length=-1)
+    with pytest.raises(SadariError, match="context -1: at least 1 is needed; use context=0 as usual"):
+        SigLIPConfig(context=-1)
     with pytest.raises(SadariError, match="no gelu 'quick'; choose one of tanh, exact"):
         SigLIPConfig(gelu="quick")
-    with pytest.raises(SadariError, match="no loss 'hinge'; choose one of softmax, sigmoid"):
-        SigLIPConfig(loss="hinge")
+    with pytest.raises(
+        SadariError, match="--contrast 'hinge' is no loss of pairs; choose one of softmax, sigmoid"
+    ):
+        SigLIPConfig(contrast="hinge")
     with pytest.raises(
         SadariError, match="patch 16: pictures of 12 pixels have no such patch; use patch=0 or"
     ):
