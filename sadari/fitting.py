@@ -197,6 +197,8 @@ def plan_fit(
     if prepared.kind == "captions":
         model = {**_of_captions(model_class.Config, prepared.spec), **(model or {})}
     model_config = _configure(model_class.Config, model, f"rung {rung!r}")
+    if hasattr(model_class, "named"):  # what tells classes apart by their names
+        model_config = model_class.named(model_config, prepared.spec.classes)
     if hasattr(model_class, "tokenizer_json"):  # what was trained elsewhere reads in its own way
         tokenizer = Tokenizer.from_json(model_class.tokenizer_json(model_config))
         prepared = prepared.recoded(tokenizer)
@@ -336,21 +338,24 @@ def _learn(
         shown = seen(arrays, plan.prepared.spec)
         targets = shown["tokens" if plan.prepared.kind == "captions" else "targets"]
         begun = learnt.begin(shown["features"], targets, plan.loss).get("notes", [])
+    checks = tensors(plan.prepared.validation)
+    if hasattr(learnt, "kept") and not plan.task.changes:
+        trainee, arrays, checks = _kept(learnt, arrays, checks, plan.prepared.spec)
     with teaching(trainee) if teaching is not None else nullcontext():
         trained = train(
             trainee,
             plan.task,
             arrays,
-            tensors(plan.prepared.validation),
+            checks,
             plan.training,
             folder=folder,
             watchers=watchers,
             spent=time.perf_counter() - began,
         )
     best = int(trained.best_score.argmin())
-    network = trainee.unstack()[best] if isinstance(trainee, Stack) else trainee
+    network = trainee.unstack()[best] if isinstance(trainee, Stack) else first
     if hasattr(plan.task, "notes"):
-        begun += plan.task.notes(network, tensors(plan.prepared.validation))
+        begun += plan.task.notes(trainee, checks)
     begun += [Note.of(TEXTS, name, gain=gain) for name, gain in trained.settled.get("gains", {}).items()]
     if trained.stopped == "budget" and (share := _fall(trained)) >= FALL:
         begun.append(Note.of(TEXTS, "unfinished", share=share, steps=trained.steps))
@@ -362,6 +367,21 @@ def _learn(
         "start_scores": [score if math.isfinite(score) else None for score in trained.best_score.tolist()],
     }
     return network, facts, begun
+
+
+def _kept(
+    locked: Any, arrays: Mapping[str, Tensor], checks: Mapping[str, Tensor], spec: Any
+) -> tuple[nn.Module, dict[str, Tensor], dict[str, Tensor]]:
+    """What is trained of a model whose towers are locked, and what these have made of both parts."""
+    parts = [dict(arrays), dict(checks)]
+    pictures = [Pictures(part["features"], spec.pictures) for part in parts]
+    found = locked.kept(pictures, [part["tokens"] for part in parts])
+    if found is None:
+        return locked, *parts
+    lines, features, rows = found
+    for part, seen, said in zip(parts, features, rows, strict=True):
+        part |= {"features": seen, "tokens": said}
+    return lines, *parts
 
 
 def _fall(trained: Trained) -> float:
@@ -462,11 +482,11 @@ def _same(folder: Path, config: Mapping[str, Any]) -> bool:
     return (folder / CONFIG).is_file() and files.read_json(folder / CONFIG, "a run") == config
 
 
-def suits(rung: Rung, prepared: Prepared) -> bool:
+def suits(rung: Rung, prepared: Prepared, settings: Mapping[str, Any] | None = None) -> bool:
     """Whether a rung on weights from elsewhere has them here, and they know the words of the texts."""
     model_class = rung.load()
     if hasattr(model_class, "pictures"):
-        return missing(rung) is None
+        return missing(rung, settings) is None
     if not hasattr(model_class, "tokenizer_json"):
         return True
     try:
@@ -480,10 +500,10 @@ def suits(rung: Rung, prepared: Prepared) -> bool:
     return not importlib.import_module(rung.module).foreign_notes(tokens, config.weights)
 
 
-def missing(rung: Rung) -> Note | None:
+def missing(rung: Rung, settings: Mapping[str, Any] | None = None) -> Note | None:
     """What is said of a rung whose usual weights from elsewhere are not here; None where they are."""
     try:
-        rung.load().Config()
+        rung.load().Config(**(settings or {}))
     except SadariError as error:
         return Note.of(TEXTS, "missing", rung=rung.name, reason=str(error))
     return None

@@ -63,6 +63,7 @@ BLOCK = 1024  # pictures whose nearest captions are sought at once
 SCORED_MACS, SCORED_PAIRS = 1 << 39, 256  # multiply-adds of a look at pairs, and pairs at the least
 MEASURED = 1024  # vectors of which all distances are taken
 COLLAPSED = 2.0  # directions below which a side has collapsed: its vectors have cosines of 0.9 or more
+AUTO = "crop"  # without flip: captions tell left from right
 FEW = 8  # pairs, whose directions say nothing
 
 
@@ -132,7 +133,7 @@ class MatchTask:
         for name in ("mixup", "cutmix"):
             if value := getattr(config, name):
                 raise SadariError(f"--{name} {value:g} blends classes, and captions are none; leave it out")
-        self.changes = parse(config.augment)
+        self.changes = parse(AUTO if config.augment == "auto" else config.augment)
 
     @property
     def together(self) -> int:
@@ -140,7 +141,9 @@ class MatchTask:
         return max(PIXELS // self.spec.size**2, 1)
 
     def tensors(self, features: Shaped[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
-        """Pixels, 0 to 255, as a network takes them."""
+        """Pixels, 0 to 255, as a network takes them; what a locked eye has made of them stays as it is."""
+        if features.ndim == 2:
+            return features
         return normalised(features, self.spec.pictures)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -179,8 +182,10 @@ class MatchTask:
         """What the loop watches, each (1,): `loss` as `evaluate`'s, `recall`, and the `score` it minimises.
 
         `recall` is the share of pictures whose nearest caption is true of them, and of captions likewise,
-        averaged. `score` is the loss, or with `monitor` "error" what is missing to a recall of 1 and, where
-        that is equal, the loss. Of a model that takes long, over some of the pictures, evenly spread.
+        averaged. `score` is the mean logarithm of the ranks at which these are found, which falls long before
+        any is the first, and unlike the loss does not rise where a model only grows too sure; with `monitor`
+        "error" it is 1 - recall, or the loss. Of a model that takes long, over some of the pictures, evenly
+        spread.
         """
         chosen = self._scored(model, arrays)
         image, text = self.embed(model, arrays, chosen)
@@ -188,10 +193,12 @@ class MatchTask:
         rows = torch.from_numpy(chosen)
         firsts = arrays["starts"].cpu()[rows]
         truths = arrays["subjects"].cpu()[rows], arrays["wordings"].cpu()[firsts]
-        recall = recall_at_1(image, text, *truths).reshape(1)
-        if self.monitor == "error":
+        recall, rank = found_by(image, text, *truths)
+        if self.monitor == "auto":
+            score = rank.reshape(1) + 0 * loss  # nothing is before what is no number
+        elif self.monitor == "error":
             score = 1 - recall + loss / (1 + loss) / (2 * len(chosen))  # below a single hit
-        return {"loss": loss, "recall": recall, "score": score}
+        return {"loss": loss, "recall": recall.reshape(1), "score": score}
 
     def notes(self, model: Any, arrays: Batch) -> list[Note]:
         """Warnings about what a training has come to: sides that have collapsed."""
@@ -223,14 +230,15 @@ class MatchTask:
 
     @torch.no_grad()
     def captions(self, model: Any, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
-        """Embeddings of captions, of length 1, those of like length read together."""
+        """Embeddings of captions, of length 1; those of like length are read together, equal ones once."""
+        tokens, numbers = torch.unique(tokens, dim=0, return_inverse=True)
         lengths = is_real(tokens).sum(-1).clamp(min=1)
         order = lengths.argsort(stable=True)
         found = []
         with _asked(model):
             for rows in order.split(max(EVALUATION_TOKENS // tokens.shape[1], 1)):
                 found.append(_unit(model.encode_text(tokens[rows][:, : int(lengths[rows[-1]])])))
-        return torch.cat(found)[order.argsort()]
+        return torch.cat(found)[order.argsort()[numbers]]
 
     def _embedded(self, model: nn.Module, part: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         return model(self.tensors(part[0]), part[1])
@@ -267,22 +275,29 @@ class MatchTask:
 
 
 @torch.no_grad()
-def recall_at_1(
+def found_by(
     image: Float[Tensor, "N D"],
     text: Float[Tensor, "N D"],
     subjects: Int[Tensor, " N"],
     wordings: Int[Tensor, " N"],
-) -> Float[Tensor, ""]:
-    """Share of pictures whose nearest caption is true of them, and of captions likewise; the mean of both.
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """How well pictures find captions that are true of them, and captions pictures; the mean of both ways.
 
-    True is what is said of the same subject, or in the same words. Of equals the first counts as the nearest.
+    Returns the share that finds one before all others, and the mean of ln(rank) of the first that is true.
+    True is what is said of the same subject, or in the same words. What is false and as near stands before.
     """
-    hits = torch.zeros((), dtype=torch.float64)
+    hits, logs = torch.zeros(2, dtype=torch.float64)
+    subjects, wordings = subjects.to(image.device), wordings.to(image.device)
     with exactly(image):
         for queries, stored in ((image, text), (text, image)):
-            nearest = torch.cat([(block @ stored.t()).argmax(-1) for block in queries.split(BLOCK)]).cpu()
-            hits += ((subjects[nearest] == subjects) | (wordings[nearest] == wordings)).sum()
-    return hits / (2 * len(image))
+            for rows in torch.arange(len(queries), device=image.device).split(BLOCK):
+                near = queries[rows] @ stored.t()
+                true = (subjects[rows, None] == subjects) | (wordings[rows, None] == wordings)
+                best = near.masked_fill(~true, -torch.inf).amax(-1, keepdim=True)
+                rank = 1 + ((near >= best) & ~true).sum(-1).cpu()
+                hits += (rank == 1).sum()
+                logs += rank.double().log().sum()
+    return hits / (2 * len(image)), logs / (2 * len(image))
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Sizes(NamedTuple):
 
 VARIANTS = {
     #                    patch width layers heads  text: width layers heads  D
-    "clip-64": Sizes(0, 192, 6, 3, 192, 3, 3, 192),
+    "clip-64": Sizes(0, 128, 4, 2, 128, 2, 2, 128),
     "vit-b32": Sizes(32, 768, 12, 12, 512, 12, 8, 512),  # the paper's, table 20
     "vit-b16": Sizes(16, 768, 12, 12, 512, 12, 8, 512),
     "vit-l14": Sizes(14, 1024, 24, 16, 768, 12, 12, 768),
@@ -74,7 +74,7 @@ VARIANTS = {
     "rn50x4": Sizes(0, 80, 0, 40, 640, 12, 10, 640, RESNETS["rn50x4"]),
 }
 LARGE = 160  # pixels of a side from which `auto` takes vit-b32
-GRID = 8  # patches of a side, about, that the small preset cuts a picture into
+GRID = 4  # patches of a side, about, that the small preset cuts a picture into
 LAST = -1  # ends that are no token's number
 HIGHEST = -2
 
@@ -158,7 +158,7 @@ class CLIP(TwoTowers):
         variant="clip-64", width=16, layers=2, heads=2, text_width=16, text_layers=2, text_heads=2,
         dimension=8, context=16,
     )  # fmt: skip
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "batch_size": 256, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "batch_size": 128, "clip": 1.0}
 
     def __init__(self, config: CLIPConfig, inputs: Shape, vocabulary: int) -> None:
         super().__init__()

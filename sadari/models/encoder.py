@@ -189,7 +189,7 @@ class SentenceClassifier(nn.Module):
     def encode(self, tokens: Int[Tensor, "N T"], bf16: bool = False) -> Float[Tensor, "N C"]:
         """The vectors of any number of texts, without gradients or dropout, in blocks of like length."""
         lengths = is_real(tokens).sum(-1).clamp(min=1)
-        out = torch.empty(len(tokens), self.output.in_features)
+        out = torch.empty(len(tokens), self.encoder.embeddings.word_embeddings.embedding_dim)
         was_training = self.training
         self.eval()
         for rows in _blocks(lengths):

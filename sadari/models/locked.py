@@ -21,11 +21,12 @@ the shared space, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,12 +34,13 @@ from sadari.errors import SadariError
 from sadari.lang import Note
 from sadari.layers.convolution import Shape
 from sadari.layers.dense import Recorder, unrecorded
-from sadari.layers.tokens import trimmed
+from sadari.layers.tokens import PAD, trimmed
 from sadari.models.encoder import SMALLEST as SMALLEST_READER
 from sadari.models.encoder import ProbeConfig as ReaderConfig
 from sadari.models.encoder import SentenceClassifier, foreign_notes
 from sadari.models.eye import SMALLEST, class_of, make_eye, read_words, settings_of, stages_of
-from sadari.models.seeing import EyeConfig, Seeing
+from sadari.models.seeing import EyeConfig, Seeing, has_bf16
+from sadari.models.seeing import Pictures as Looked
 from sadari.models.transformer import Encoder
 from sadari.models.two_towers import (
     Captions,
@@ -113,6 +115,7 @@ class Locked(TwoTowers, Seeing):
         "clip": 1.0,
         "warmup": 0.05,
         "schedule": "cosine",
+        "augment": "none",  # what a locked eye makes of a picture is then made once
     }
     special: ClassVar[bool] = True
     """Its tokens need the tokenizer's own [CLS] ... [SEP] round each caption."""
@@ -157,6 +160,28 @@ class Locked(TwoTowers, Seeing):
         self.fill()
         return {"notes": foreign_notes(targets, self.config.texts)}
 
+    @torch.no_grad()
+    def kept(
+        self, pictures: Sequence[Looked], captions: Sequence[Captions]
+    ) -> tuple[Lines, list[Float[Tensor, "N E"]], list[Int[Tensor, "K 1"]]] | None:
+        """What is left to learn where both towers are locked, and what it is shown: both towers' answers.
+
+        pictures   of each part, normalised; what the eye makes of them is returned in their place
+        captions   of each part; in their place are the numbers of rows in a table that the `Lines` hold, in
+                   which a caption that is said often stands once
+
+        None where a tower learns too. The `Lines` share their parameters with this model.
+        """
+        if self.config.thaw_image or self.config.thaw_text:
+            return None
+        bf16 = has_bf16()
+        features = [self.encoded(part, bf16)[0] for part in pictures]
+        width = max(part.shape[1] for part in captions)
+        every = torch.cat([F.pad(part, (0, width - part.shape[1]), value=PAD) for part in captions])
+        once, numbers = torch.unique(every, dim=0, return_inverse=True)
+        rows = numbers.unsqueeze(1).split([len(part) for part in captions])
+        return Lines(self, self.reader.encode(once, bf16)), features, list(rows)
+
     def train(self, mode: bool = True) -> Locked:
         """What is locked is never in training, and norms nowhere in the eye: they keep their statistics."""
         super().train(mode)
@@ -180,12 +205,12 @@ class Locked(TwoTowers, Seeing):
     def project_image(self, features: Float[Tensor, "B E"], rec: Recorder | None = None) -> Embeddings:
         """What is learnt for pictures: what a locked eye makes of them can be kept, and come in here."""
         rec = rec or unrecorded
-        return self.image_projection(_level(rec("features", features)))
+        return _project(self.image_projection, rec("features", features))
 
     def project_text(self, vectors: Float[Tensor, "B C"], rec: Recorder | None = None) -> Embeddings:
         """The same for captions."""
         rec = rec or unrecorded
-        return self.text_projection(_level(rec("pooled", vectors)))
+        return _project(self.text_projection, rec("pooled", vectors))
 
     def check_tokens(self, tokens: Captions) -> None:
         """SadariError where a tokenizer does not fit: ids beyond the vocabulary, a caption of no token."""
@@ -242,8 +267,32 @@ class Locked(TwoTowers, Seeing):
         self.train(self.training)
 
 
-def _level(features: Float[Tensor, "B E"]) -> Float[Tensor, "B E"]:
-    return F.layer_norm(features, features.shape[-1:])
+class Lines(TwoTowers):
+    """What `Locked` learns, for what its towers have answered already: features, and rows of `vectors`."""
+
+    def __init__(self, model: Locked, vectors: Float[Tensor, "V C"]) -> None:
+        super().__init__()
+        self.config, self.vectors = model.config, vectors
+        self.image_projection, self.text_projection = model.image_projection, model.text_projection
+        self.logit_scale, self.logit_bias = model.logit_scale, model.logit_bias
+
+    def encode_image(self, features: Float[Tensor, "B E"], rec: Recorder | None = None) -> Embeddings:
+        return _project(self.image_projection, features)
+
+    def encode_text(self, rows: Int[Tensor, "B 1"], rec: Recorder | None = None) -> Embeddings:
+        return _project(self.text_projection, self.vectors[rows[:, 0]])
+
+    @staticmethod
+    def macs(config: LockedConfig, inputs: Shape, vocabulary: int, length: int = 1) -> int:
+        """Multiply-adds for a picture and a caption: E D and C D."""
+        words = read_words(config.backbone)
+        with torch.device("meta"):
+            _, width = make_eye(words, int(words["channels"]))
+        return (width + config.reader.sizes(vocabulary).width) * config.dimension
+
+
+def _project(line: nn.Linear, features: Float[Tensor, "B E"]) -> Embeddings:
+    return line(F.layer_norm(features, features.shape[-1:]))
 
 
 @torch.no_grad()

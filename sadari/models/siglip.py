@@ -64,13 +64,13 @@ class Sizes(NamedTuple):
 
 VARIANTS = {
     #                patch width layers heads inner  text: width layers heads inner  context
-    "siglip-64": Sizes(0, 192, 6, 3, 768, 192, 3, 3, 768, 32),
+    "siglip-64": Sizes(0, 128, 4, 2, 512, 128, 2, 2, 512, 32),
     "b16-224": Sizes(16, 768, 12, 12, 3072, 768, 12, 12, 3072, 64),
     "l16-256": Sizes(16, 1024, 24, 16, 4096, 1024, 24, 16, 4096, 64),
     "so400m-p14-384": Sizes(14, 1152, 27, 16, 4304, 1152, 27, 16, 4304, 64),  # Alabdulmohsin 2023, 2305.13035
 }
 LARGE = 160  # pixels of a side from which `auto` takes b16-224
-GRID = 8  # patches of a side, about, that the small preset cuts a picture into
+GRID = 4  # patches of a side, about, that the small preset cuts a picture into
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class SigLIP(TwoTowers):
         variant="siglip-64", width=16, layers=2, heads=2, inner=32, text_width=16, text_layers=2,
         text_heads=2, text_inner=32, context=16,
     )  # fmt: skip
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "batch_size": 256, "clip": 1.0}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "batch_size": 128, "clip": 1.0}
 
     def __init__(self, config: SigLIPConfig, inputs: Shape, vocabulary: int) -> None:
         super().__init__()

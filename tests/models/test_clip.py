@@ -372,8 +372,8 @@ def test_where_a_caption_ends_goes_by_what_ends_it() -> None:
 
 def test_auto_goes_by_the_pictures_size() -> None:
     assert chosen(CLIPConfig(), (3, 224, 224)).patch == 32
-    assert [chosen(CLIPConfig(), (3, side, side)).patch for side in (8, 32, 64, 72)] == [2, 4, 8, 9]
-    assert [chosen(CLIPConfig(), (3, side, side)).width for side in (64, 159, 160)] == [192, 192, 768]
+    assert [chosen(CLIPConfig(), (3, side, side)).patch for side in (8, 32, 64, 72)] == [2, 8, 16, 18]
+    assert [chosen(CLIPConfig(), (3, side, side)).width for side in (64, 159, 160)] == [128, 128, 768]
 
 
 def test_a_tokenizer_that_does_not_fit_is_named() -> None:
@@ -404,8 +404,8 @@ def test_settings_that_no_network_can_have_are_refused() -> None:
         SadariError, match="--contrast 'hinge' is no loss of pairs; choose one of softmax, sigmoid"
     ):
         CLIPConfig(contrast="hinge")
-    with pytest.raises(SadariError, match="width 50 is not divisible by 3 heads; use heads=2"):
-        CLIP(CLIPConfig(variant="clip-64", width=50), SHAPE, WORDS)
+    with pytest.raises(SadariError, match="width 51 is not divisible by 2 heads; use heads=1"):
+        CLIP(CLIPConfig(variant="clip-64", width=51), SHAPE, WORDS)
     with pytest.raises(
         SadariError, match="patch 32: pictures of 16 pixels have no such patch; use patch=0 or"
     ):

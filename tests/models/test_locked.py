@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sadari.errors import SadariError
 from sadari.layers.contrast import sigmoid_loss, softmax_loss
-from sadari.models import backbone, encoder
+from sadari.models import backbone, encoder, locked
 from sadari.models.eye import SMALLEST
 from sadari.models.locked import Locked, LockedConfig
 from sadari.optim import groups_of
@@ -230,3 +230,35 @@ def test_what_does_not_fit_is_named(eye: Path, reader: Path) -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(SadariError, match=message):
         replace(TINY, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_answers_kept_and_made_anew_train_alike(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locked, "has_bf16", bool)
+    model = made(replace(TINY, contrast=loss)).train()
+    pictures, others = torch.randn(6, *SHAPE), torch.randn(2, *SHAPE)
+    captions, few = torch.cat([TOKENS, TOKENS.flip(0)]), TOKENS[:2, :4]
+    found = model.kept([pictures, others], [captions, few])
+    assert found is not None
+    lines, features, rows = found
+    assert len(lines.vectors) == 3  # the few are among the others
+    parts = zip((pictures, others), (captions, few), features, rows, strict=True)
+    for seen, said, kept, numbers in parts:
+        for ours, plain in zip(lines(kept, numbers), model(seen, said), strict=True):
+            torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-5)
+    gradients = []
+    for module, image, text in ((lines, features[0], rows[0]), (model, pictures, captions)):
+        model.zero_grad()
+        x, y = module(image, text)
+        bias = module.logit_bias
+        value = (
+            softmax_loss(x, y, module.scale()) if bias is None else sigmoid_loss(x, y, module.scale(), bias)
+        )
+        value.backward()
+        gradients.append([p.grad.clone() for p in lines.parameters() if p.grad is not None])
+    assert len(gradients[0]) == 5 + (loss == "sigmoid")
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
+
+
+def test_nothing_is_kept_where_a_tower_learns() -> None:
+    assert made(replace(TINY, thaw_text=1)).kept([torch.randn(2, *SHAPE)], [TOKENS[:2]]) is None

@@ -287,7 +287,7 @@ def test_weights_of_another_model_are_refused() -> None:
 
 
 def test_auto_goes_by_the_pictures_size() -> None:
-    assert [chosen(SigLIPConfig(), (3, side, side)).patch for side in (8, 64, 72, 224)] == [2, 8, 9, 16]
+    assert [chosen(SigLIPConfig(), (3, side, side)).patch for side in (8, 64, 72, 224)] == [2, 16, 18, 16]
     assert [chosen(SigLIPConfig(), (3, side, side)).context for side in (64, 224)] == [32, 64]
 
 
