@@ -251,7 +251,7 @@ def plan_fit(
             "target": prepared.spec.target,
             "drop": list(drop),
             "log_target": log_target,
-            **({"reading": plain_reading(reading)} if prepared.kind in READ else {}),
+            **({"reading": _reading(prepared, reading)} if prepared.kind in READ else {}),
             "split": {
                 "train": len(prepared.split.train),
                 "validation": len(prepared.split.validation),
@@ -339,7 +339,7 @@ def _learn(
         targets = shown["tokens" if plan.prepared.kind == "captions" else "targets"]
         begun = learnt.begin(shown["features"], targets, plan.loss).get("notes", [])
     checks = tensors(plan.prepared.validation)
-    if hasattr(learnt, "kept") and not plan.task.changes:
+    if hasattr(learnt, "kept") and not getattr(plan.task, "changes", ()):
         trainee, arrays, checks = _kept(learnt, arrays, checks, plan.prepared.spec)
     with teaching(trainee) if teaching is not None else nullcontext():
         trained = train(
@@ -558,6 +558,12 @@ def _recut(prepared: Prepared, kind: Any) -> Prepared:
     spec: Any = prepared.spec
     texts = [text for name in (spec.source, spec.target) for text in frame[name].to_list()]
     return recoded(prepared, train_tokenizer(texts, kind))
+
+
+def _reading(prepared: Prepared, reading: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is kept of how data was read, the columns of captions that were asked for by --target included."""
+    named = list(getattr(prepared.table, "named", ()))
+    return {**plain_reading(reading), **({"caption": named} if named else {})}
 
 
 def plain_reading(reading: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -404,6 +404,8 @@ LADDERS: tuple[Ladder, ...] = (
                 "All of these need labels; words can be labels.",
                 "모두 라벨이 필요하다. 말이 라벨이 될 수 있다.",
                 "Radford et al. 2021 (2103.00020)",
+                "sadari.models.zero_shot",
+                "ZeroShot",
             ),
             Rung(
                 "retrieval",

@@ -228,7 +228,7 @@ class Run:
         about = self.config["data"]
         prepared = prepare(
             about["source"],
-            target=about["target"] or None,
+            target=None if self.kind == "captions" else about["target"] or None,
             task=self.config["task"],
             seed=self.config["seed"],
             drop=tuple(about["drop"]),

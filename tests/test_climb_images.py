@@ -29,6 +29,7 @@ from sadari.pretrained_images import find_eye
 from sadari.runs import Run
 from sadari.scoring import own_targets
 from sadari.tune import PICTURES
+from tests.drawings import captioned
 
 LADDER = ladder_for("classify", "images")
 RUNGS = [rung.name for rung in LADDER.here]
@@ -57,12 +58,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Climb:
-    """All rungs, few steps each, with a network trained here where the fetched eye would be."""
+    """All rungs, few steps each, with networks trained here where the fetched eye and the towers would be."""
     out = tmp_path_factory.mktemp("climbs")
     seen = fit("resnet", folder, out=out / "eye", budget="2steps", model={"width": 0.25}).path
+    towers = fit("bag-of-words", captioned(out / "drawings", 2), out=out / "towers", budget="2steps").path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(eye, "find_eye", lambda weights: find_eye(str(seen)))
-        return climb(folder, rungs=RUNGS, budget="4steps", starts=1, lang="ko", out=out / "climb")
+        return climb(
+            folder, rungs=RUNGS, budget="4steps", starts=1, lang="ko", towers=towers, out=out / "climb"
+        )
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_recall_counts_all_that_is_true_and_nothing_else() -> None:
 def test_what_is_watched_is_what_is_scored(seed: int, N: int) -> None:
     draw = np.random.default_rng(seed)
     image, text = (draw.standard_normal((N, 4)).round().astype(np.float32) for _ in range(2))
-    subjects, wordings = draw.integers(0, N, (2, N))
+    subjects, wordings = draw.integers(0, N, N), np.arange(N)
     theirs = ranks(image, text, np.arange(N), subjects, wordings)
     recall, rank = found_by(*map(torch.from_numpy, (image, text, subjects, wordings)))
     assert recall.item() == pytest.approx(METRICS["recall@1"].score(theirs, theirs))

@@ -131,6 +131,14 @@ def climb(
             help="The least gain worth a climb, in the metric's units; else one standard error.", group=LOOP
         ),
     ] = None,
+    towers: Annotated[
+        str | None,
+        Parameter(
+            name="--from",
+            help="What rung zero-shot asks: a run of pictures with captions, or a folder of the hub.",
+            group=LOOP,
+        ),
+    ] = None,
     seed: SeedOption = 0,
     out: OutOption = None,
     plan: PlanOption = False,
@@ -169,7 +177,7 @@ def climb(
         say.prepared(prepared, target=target, task=task, lang=lang)
 
     if plan:
-        planning.tell(_plans(prepared, rungs, limit, starts, seed, drop, log_target, reading), lang)
+        planning.tell(_plans(prepared, rungs, limit, starts, seed, drop, log_target, reading, towers), lang)
         return
     from sadari.cli.ascent import Ascent
     from sadari.climbing import climb as ascend
@@ -193,6 +201,7 @@ def climb(
             log_target=log_target,
             kind=kind,
             reading=reading,
+            towers=towers,
             lang=lang,
             prepared=prepared,
             watchers=[watcher],
@@ -211,18 +220,22 @@ def _plans(
     drop: tuple[str, ...],
     log_target: bool,
     reading: dict[str, Any],
+    towers: str | None,
 ) -> dict[str, Plan]:
     """What would be fitted for each rung, as the climb would do it."""
-    from sadari.climbing import choose, default_budget
+    from sadari.climbing import choose, default_budget, models_for
     from sadari.fitting import plan_fit
     from sadari.ladder import ladder_for
 
+    ladder = ladder_for(prepared.task, prepared.kind)
+    models = models_for(ladder, towers)
     return {
         name: plan_fit(
             name,
             prepared.table.source,
             budget=budget or default_budget(prepared.table.rows, prepared.kind, prepared.task),
             seed=seed,
+            model=models.get(name),
             drop=drop,
             log_target=log_target,
             kind=prepared.kind,
@@ -230,7 +243,7 @@ def _plans(
             starts=starts,
             prepared=prepared,
         )
-        for name in choose(ladder_for(prepared.task, prepared.kind), rungs, prepared)
+        for name in choose(ladder, rungs, prepared, models)
     }
 
 

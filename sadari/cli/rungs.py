@@ -36,13 +36,16 @@ TEXTS = {
     "to come": ("not there yet", "아직 없음"),
     "try": ("try: sadari fit {name} {data}", "해 보기: sadari fit {name} {data}"),
 }
-_TRY = {  # data that is there at once
+_TRY = {  # data that is there at once; of captions, what `sadari data get` brings
     ("regress", "table"): "diabetes",
     ("classify", "table"): "breast-cancer",
     ("classify", "series"): "mnist1d --kind series",
     ("regress", "series"): "mnist1d --kind series --task regress",
     ("classify", "text"): "toy-order",
     ("language", "text"): "toy-grammar",
+    ("translate", "pairs"): "toy-reverse",
+    ("classify", "images"): "digits-images",
+    ("match", "captions"): "emoji-captions",
 }
 
 

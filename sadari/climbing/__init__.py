@@ -44,10 +44,12 @@ STARTS = 3
 SECONDS, ROWS, MOST = 8.0, 20_000, 120.0
 TEXT_SECONDS, LANGUAGE_SECONDS = 30.0, 90.0  # likewise of texts, where a row is hundreds of tokens
 PAIR_SECONDS = 90.0  # likewise of pairs
+MATCH_SECONDS = 90.0  # and of captions
 PICTURE_SECONDS = 40.0  # likewise of pictures, where six rungs are networks
 QUICK = ("mean", "prior", "line", "logistic", "one-hot", "n-gram", "lookup")  # solved or counted, not trained
-QUICK_PICTURES = ("prior", "nearest", "retrieval", "probe")
+QUICK_PICTURES = ("prior", "nearest", "zero-shot", "retrieval", "probe")
 PICTURED = ("images", "captions")
+ASKS = "zero-shot"  # the rung that needs towers from elsewhere
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def climb(
     log_target: bool = False,
     kind: str | None = None,
     reading: Mapping[str, Any] | None = None,
+    towers: str | Path | None = None,
     lang: Lang | None = None,
     prepared: Prepared | None = None,
     watchers: Sequence[Watcher] = (),
@@ -143,6 +146,7 @@ def climb(
     kind      table, series, text, pairs or images; else what the data holds
     reading   how texts are read: text (their column), tokenizer, vocabulary, length; how pictures are: image
               (their column), size, fit, channels
+    towers    of pictures: a run of pictures with captions, or a folder of the hub, for rung zero-shot
     prepared  data already prepared with the same target, task, seed, drop, log_target, kind and reading
 
     A watcher is called with each record of a rung's log, `rung` added; where it has `stage(facts)`, that is
@@ -169,7 +173,7 @@ def climb(
     ladder = ladder_for(prepared.task, prepared.kind)
     usual = default_budget(prepared.table.rows, prepared.kind, prepared.task)
     limit = Budget.parse(budget) if isinstance(budget, str) else budget or usual
-    table = prepared.table
+    table, models = prepared.table, models_for(ladder, towers)
     settings: dict[str, Any] = {
         "format": FORMAT,
         "source": table.source,
@@ -178,7 +182,7 @@ def climb(
         "target": prepared.spec.target,
         "drop": list(drop),
         "log_target": log_target,
-        "rungs": choose(ladder, rungs, prepared),
+        "rungs": choose(ladder, rungs, prepared, models),
         "budget": str(limit),
         "seed": seed,
         "tune": tune,
@@ -188,6 +192,8 @@ def climb(
         settings["kind"] = prepared.kind
     if prepared.kind in READ:
         settings["reading"] = plain_reading(reading)
+    if towers is not None:
+        settings["from"] = str(towers)
     folder = open_folder(settings, table.name, out)
     absent = [] if rungs is not None else [r for r in ladder.here if r.name not in settings["rungs"]]
     left_out = [note for rung in absent if prepared.kind in PICTURED and (note := missing(rung))]
@@ -205,6 +211,7 @@ def climb(
             log_target,
             threads,
             dict(reading or {}),
+            model=models.get(name, {}),
         )
         for name in settings["rungs"]
     ]
@@ -231,6 +238,7 @@ def climb(
             "sizes": sizes,
             "samples": samples(prepared, fitted, seed),
             "pictures": scores.pictures(verdict),
+            "retrieval": scores.retrieval(verdict),
             "notes": [note.to_json() for note in (*notes_on(prepared, measure), *left_out)],
             "settings": {**settings, "jobs": jobs, "worth": worth, "metric": measure.name},
             "command": command(settings, worth, measure),
@@ -262,11 +270,13 @@ def _in_unit(content: dict[str, Any], unit: str) -> dict[str, Any]:
 
 
 def default_budget(rows: int, kind: str = "table", task: str = "") -> Budget:
-    """Eight seconds for each rung (30 of texts, 40 of pictures, 90 of a language or of pairs), and more of
-    very many rows, up to two minutes."""
+    """Eight seconds for each rung (30 of texts, 40 of pictures, 90 of a language, of pairs or of captions),
+    and more of very many rows, up to two minutes."""
     usual = SECONDS
-    if kind in PICTURED:
+    if kind == "images":
         usual = PICTURE_SECONDS
+    if kind == "captions":
+        usual = MATCH_SECONDS
     if kind == "pairs":
         usual = PAIR_SECONDS
     if kind == "text":
@@ -274,13 +284,32 @@ def default_budget(rows: int, kind: str = "table", task: str = "") -> Budget:
     return Budget(seconds=round(min(max(usual, SECONDS * rows / ROWS), MOST), 1))
 
 
-def choose(ladder: Ladder, rungs: Sequence[str] | None, prepared: Prepared) -> list[str]:
+def models_for(ladder: Ladder, towers: str | Path | None) -> dict[str, dict[str, Any]]:
+    """Settings that a climb hands on, by rung. Raises SadariError where no rung asks, or nothing is there."""
+    if towers is None:
+        return {}
+    if ASKS not in ladder.names:
+        raise SadariError(
+            f"--from {towers} is for rung {ASKS}, which the ladder {ladder.title} has not; leave it out"
+        )
+    given = {"towers": str(towers)}
+    find_rung(ASKS, ladder.task, ladder.kind).load().Config(**given)
+    return {ASKS: given}
+
+
+def choose(
+    ladder: Ladder,
+    rungs: Sequence[str] | None,
+    prepared: Prepared,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[str]:
     """Names of the rungs to climb, bottom to top. Raises SadariError for one that is not on the ladder.
 
-    Unless named, a rung on weights from elsewhere is climbed only where they are on this machine and know the
-    language of the texts.
+    Unless named, a rung on weights from elsewhere is climbed only where they are on this machine, or among
+    the settings `models` by rung, and know the language of the texts.
     """
+    given = models or {}
     if rungs is None:
-        return [rung.name for rung in ladder.here if suits(rung, prepared)]
+        return [rung.name for rung in ladder.here if suits(rung, prepared, given.get(rung.name))]
     wanted = {find_rung(name, ladder.task, ladder.kind).name for name in rungs}
     return [rung.name for number, rung in enumerate(ladder.here) if rung.name in wanted or number == 0]

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Order:
     """How texts are read, as `fit` takes it."""
     teachers: tuple[str, ...] = ()
     """Rungs of the same climb of which the best teaches this one."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Settings of the rung that the climb was given."""
 
     @property
     def run(self) -> Path:
@@ -177,7 +179,7 @@ def _plan(order: Order, tuned: dict[str, Any] | None) -> Plan:
             order.prepared.table.source,
             budget=order.budget,
             seed=order.seed,
-            model=tuned["model"] if tuned else None,
+            model={**order.model, **(tuned["model"] if tuned else {})},
             train=tuned["train"] if tuned else None,
             drop=order.drop,
             log_target=order.log_target,

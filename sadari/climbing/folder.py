@@ -73,6 +73,7 @@ def command(settings: Mapping[str, Any], worth: float | None, metric: Metric) ->
     for name in settings["drop"]:
         words += ["--drop", name]
     words += ["--log-target"] if settings["log_target"] else []
+    words += ["--from", settings["from"]] if "from" in settings else []
     words += [
         "--rungs",
         ",".join(settings["rungs"]),

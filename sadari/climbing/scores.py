@@ -14,6 +14,7 @@ import numpy as np
 
 from sadari.climbing.ascent import Fitted
 from sadari.climbing.folder import kept
+from sadari.climbing.retrieved import Vectors, recalls, searched
 from sadari.data.prepare import Prepared
 from sadari.data.spec_text import LanguageSpec
 from sadari.data.tokens import Stream
@@ -23,7 +24,7 @@ from sadari.ladder import ladder_for
 from sadari.lang import Lang, Note
 from sadari.metrics import Metric, Resamples, beside, bootstrap, compare, imbalance
 from sadari.price import Price, price
-from sadari.scoring import own_targets
+from sadari.scoring import found_ranks, own_targets
 from sadari.sizes import Curve, answer, learn_parts
 from sadari.verdict import Candidate, Verdict, decide, rule
 
@@ -45,9 +46,16 @@ class Scores:
         self.validations: dict[str, float] = {}
         self.beside: dict[str, float] = {}
         self.said: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of pictures: class and share, (N,) each
+        self.vectors: dict[str, Vectors] = {}  # of captions: what each rung makes of the test part
         for each in fitted:
-            own = each.plan.prepared  # the same rows; a pretrained encoder reads them in tokens of its own
-            self.add(each.run.rung, *map(each.run.answers, (own.validation, own.test)))
+            own: Any = (
+                each.plan.prepared
+            )  # the same rows; a pretrained encoder reads them in tokens of its own
+            if prepared.kind == "captions":
+                self.vectors[each.run.rung] = vectors = each.run.vectors(own.test)
+                self.add(each.run.rung, each.run.answers(own.validation), found_ranks(*vectors, own.test))
+            else:
+                self.add(each.run.rung, *map(each.run.answers, (own.validation, own.test)))
 
     @property
     def judge(self) -> str:
@@ -165,6 +173,15 @@ class Scores:
         total = len(self.prepared.split.train)
         return Curve(name, (*rows, total), (*contributions, self.contributions[name]))
 
+    def retrieval(self, verdict: Verdict) -> dict[str, Any] | None:
+        """Recalls of every rung by way and language, and what captions find by the rung of the verdict."""
+        if self.prepared.kind != "captions":
+            return None
+        prepared: Any = self.prepared
+        languages = prepared.spec.languages
+        rungs = {name: recalls(found, prepared.test, languages) for name, found in self.vectors.items()}
+        return {"rungs": rungs, "queries": searched(self.vectors[verdict.rung], prepared)}
+
     def pictures(self, verdict: Verdict) -> dict[str, Any] | None:
         """What the report shows of pictures: some of each class, and what the rung of the verdict mistakes.
 
@@ -232,6 +249,8 @@ def notes_on(prepared: Prepared, metric: Metric) -> list[Note]:
 def _of_texts(prepared: Prepared) -> dict[str, Any]:
     """How texts are read; nothing of a table."""
     spec: Any = prepared.spec
+    if prepared.kind == "captions":
+        return {"tokenizer": spec.tokenizer.kind, "vocabulary": spec.vocabulary, "length": spec.length}
     if prepared.kind not in ("text", "pairs"):
         return {}
     about: dict[str, Any] = {"tokenizer": spec.tokenizer.kind, "vocabulary": spec.width}
@@ -256,7 +275,7 @@ def _of_pictures(prepared: Prepared) -> dict[str, Any]:
     looks: Any = prepared.table.looks  # type: ignore[attr-defined]
     return {
         **{name: getattr(pictures, name) for name in ("image", "size", "fit", "channels")},
-        **({"captions": list(spec.captions), "length": spec.length} if pictures is not spec else {}),
+        **({"captions": list(spec.captions)} if pictures is not spec else {}),
         "middle": [int(np.median(looks[side])) for side in ("width", "height")],
         "square": bool((looks["width"] != looks["height"]).mean() < 0.01),
     }

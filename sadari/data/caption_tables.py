@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,12 @@ def of_jsonl(path: Path, image: str | None, named: Sequence[str]) -> Gathered:
         scalars(rows, others),
         notes=tuple(odd.said()),
     )
+
+
+def jsonl_keys(path: Path) -> list[str]:
+    """What the first objects of a JSONL file hold."""
+    rows = islice(rows_of(text_files.look(path), Oddities(path.name)), _HEAD)
+    return list(dict.fromkeys(key for row in rows for key in row))
 
 
 def _image_key(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str | None:

@@ -70,6 +70,8 @@ class CaptionTable(ImageTable):
 
     captions: tuple[str, ...] = field(default=(), compare=False)
     """The columns of captions: caption, caption.ko."""
+    named: tuple[str, ...] = field(default=(), compare=False)
+    """The source's own columns that were asked for; empty: all that look like captions."""
 
 
 def open_captions(
@@ -121,6 +123,7 @@ def open_captions(
         names=tuple(found.names),
         cache=cache,
         captions=columns,
+        named=named,
     )
 
 

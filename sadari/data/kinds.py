@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from sadari.data import text_files
+from sadari.data.caption_columns import caption_columns
+from sadari.data.caption_sources import holds_captions, is_shards
+from sadari.data.caption_tables import jsonl_keys
 from sadari.data.images import has_images, image_column
 from sadari.data.pairs import aligned_files, pair_columns
 from sadari.data.table import Table, open_table
-from sadari.data.text import text_column
+from sadari.data.text import LABEL_NAMES, text_column
+from sadari.data.text_rows import is_jsonl
 from sadari.errors import SadariError
 
 KINDS = ("table", "series", "text", "pairs", "images", "captions")
@@ -37,7 +41,8 @@ def recognise(
     `kind` and `task` win, then a built-in's own. A folder, plain text and lines of JSON are texts; so is a
     table that has, beside its target, nothing but free text. Texts without labels ask for a language. Two
     columns of free text and no target, and two files of aligned lines, are pairs. A folder of pictures, and a
-    table or lines of JSON with a column of them, are pictures, unless a number is asked for.
+    table or lines of JSON with a column of them, are pictures, unless a number is asked for; with texts
+    beside them, or a column called caption, they are pictures with captions.
     Raises SadariError for a kind that is none.
     """
     if kind is not None and kind not in KINDS:
@@ -59,6 +64,9 @@ def recognise(
         asked = "text" if entry.kind == "text" or (reading or {}).get("text") else "table"
         own = kind or ("pairs" if entry.kind == "pairs" else asked)
         return source, own, task or (None if own == "table" else entry.task)
+    unsaid = kind is None and task is None and target is None
+    if unsaid and isinstance(source, str | Path) and _of_captions(source):
+        return source, "captions", "match"
     if isinstance(source, str | Path) and kind is None and _of_images(source):
         return source, "images", task or "classify"
     if isinstance(source, str | Path) and (found := _of_path(source)) is not None:
@@ -73,7 +81,8 @@ def recognise(
         if reading:
             return source, "text", task or "classify"
         if task != "regress" and image_column(table, target or table.target) is not None:
-            return table, "images", "classify"
+            captioned = nothing_said and _said(table.schema)
+            return table, *(("captions", "match") if captioned else ("images", "classify"))
         if task != "regress" and text_column(table, target or table.target) is not None:
             return table, "text", "classify"
         return table, "table", task
@@ -86,6 +95,23 @@ def _of_images(source: str | Path) -> bool:
         return bool(str(source)) and has_images(Path(source).expanduser())
     except (OSError, RuntimeError, ValueError, SadariError):  # whoever opens it says what is wrong
         return False
+
+
+def _of_captions(source: str | Path) -> bool:
+    """Whether a path is a folder, shards, or lines of JSON of pictures and what is said of each."""
+    try:
+        path = Path(source).expanduser()
+        if is_shards(source) or (path.is_dir() and holds_captions(path)):
+            return True
+        return path.is_file() and is_jsonl(path) and has_images(path) and _said(jsonl_keys(path))
+    except (OSError, RuntimeError, ValueError, SadariError):  # whoever opens it says what is wrong
+        return False
+
+
+def _said(names: Iterable[str]) -> bool:
+    """Whether columns beside a picture's are captions of it, and not its label."""
+    names = list(names)
+    return bool(caption_columns(names)) and not any(name.lower() in LABEL_NAMES for name in names)
 
 
 def _of_path(source: str | Path) -> str | None:

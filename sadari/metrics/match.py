@@ -4,9 +4,10 @@
     every caption against all pictures    rank of the nearest right picture
 
 `ranks` finds them: 1, and one more for every wrong one that is as near or nearer. So a model to which all is
-alike, and which would be right by the order of rows alone, scores nothing. Right for a picture are its own
-captions, those of pictures of the same subject, and those of the same wording as one of its own: `subjects`
-and `wordings` of `data.caption_arrays`. Likeness is the inner product, summed in double precision and
+alike, and which would be right by the order of rows alone, scores nothing. Right for a picture are the words
+that are said of it, or of another picture of the same subject: `subjects` and `wordings` of
+`data.caption_arrays`. Words that are said of many pictures stand among the captions once: five drawings of
+one emoji must not fill the first five places. Likeness is the inner product, summed in double precision and
 compared in single.
 
 A row of the ranks is a picture with its captions, drawn together by the bootstrap: the captions of one
@@ -56,10 +57,19 @@ def ranks(
     not fit one another or are no finite numbers.
     """
     pairs = _paired(len(image), len(text), owners, subjects, wordings)
-    found = np.zeros((len(image), 1 + pairs.said.shape[1]), np.int64)
-    found[:, 0] = _rank(image, text, pairs.captions_right)
-    place = np.argsort(owners, kind="stable")
-    found[:, 1:][pairs.said >= 0] = _rank(text, image, pairs.pictures_right)[place]
+    counts = np.bincount(owners, minlength=len(image))
+    found = np.zeros((len(image), 1 + int(counts.max())), np.int64)
+    once = np.unique(pairs.wordings, return_index=True)[1]
+
+    def caption_right(picture: np.ndarray, caption: np.ndarray) -> np.ndarray:
+        return pairs.right(picture, once[caption])
+
+    def picture_right(caption: np.ndarray, picture: np.ndarray) -> np.ndarray:
+        return pairs.right(picture, caption)
+
+    found[:, 0] = _rank(image, text[once], caption_right)
+    there = np.arange(1, found.shape[1]) <= counts[:, None]
+    found[:, 1:][there] = _rank(text, image, picture_right)[np.argsort(owners, kind="stable")]
     return found
 
 
@@ -73,24 +83,16 @@ def summary(found: Ranks) -> dict[str, float]:
 class _Pairs(NamedTuple):
     """Which pictures and captions are right for each other."""
 
-    owners: np.ndarray
     subjects: np.ndarray
     wordings: np.ndarray
-    said: np.ndarray
-    """(N, M) wordings of each picture's captions, -1 behind them."""
+    known: np.ndarray
+    """Numbers of the pairs of a subject and a wording that is said of it, rising."""
 
     def right(self, pictures: np.ndarray, captions: np.ndarray) -> np.ndarray:
         """Whether each belongs to each, as shapes broadcast."""
-        found = self.subjects[pictures] == self.subjects[self.owners[captions]]
-        for words in self.said.T:
-            found |= words[pictures] == self.wordings[captions]
-        return found
-
-    def captions_right(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-        return self.right(queries, items)
-
-    def pictures_right(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-        return self.right(items, queries)
+        asked = self.subjects[pictures] * (int(self.wordings.max()) + 1) + self.wordings[captions]
+        place = np.minimum(np.searchsorted(self.known, asked), len(self.known) - 1)
+        return self.known[place] == asked
 
 
 def _paired(
@@ -112,11 +114,10 @@ def _paired(
             f"picture {int(counts.argmin()) + 1} has no caption, so that nothing is right for it; leave such "
             f"pictures out"
         )
-    subjects = np.arange(pictures) if subjects is None else subjects
-    wordings = np.arange(captions) if wordings is None else wordings
-    said = np.full((pictures, int(counts.max())), -1, np.int64)
-    said[np.arange(said.shape[1]) < counts[:, None]] = wordings[np.argsort(owners, kind="stable")]
-    return _Pairs(owners, subjects, wordings, said)
+    subjects = np.arange(pictures) if subjects is None else np.unique(subjects, return_inverse=True)[1]
+    wordings = np.arange(captions) if wordings is None else np.unique(wordings, return_inverse=True)[1]
+    known = np.unique(subjects[owners] * (int(wordings.max()) + 1) + wordings)
+    return _Pairs(subjects, wordings, known)
 
 
 def _rank(

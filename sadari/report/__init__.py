@@ -20,7 +20,7 @@ from sadari.report.figures import price_picture, sizes_picture
 from sadari.report.html import facts, figure, section, tag
 from sadari.report.ladder import ladder
 from sadari.report.method import method, notes
-from sadari.report.pictures import mistakes, strip, thumbnails
+from sadari.report.pictures import mistakes, retrieval, strip, thumbnails
 from sadari.report.style import CSS
 from sadari.report.tables import prices, scores
 from sadari.report.words import Words
@@ -42,7 +42,7 @@ def write_report(
 
     path = folder / REPORT
     inside = looks(runs, content["verdict"]["rung"], lang)
-    files.write_atomic(path, page(content, lang, inside, thumbnails(prepared, content.get("pictures"))))
+    files.write_atomic(path, page(content, lang, inside, thumbnails(prepared, content)))
     return path
 
 
@@ -62,6 +62,7 @@ def page(
         prices(content, words),
         _pictures(content, words),
         _samples(content, words),
+        retrieval(content, words, drawn or {}),
         mistakes(content, words, drawn or {}),
         section(words("looks"), tag("div", *looks, cls="pictures")) if looks else "",
         notes(content, words),

@@ -25,6 +25,7 @@ CHOSEN: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "pairs": {"translate": ("bottleneck", "alignment", "forcing", "beam")},
     "images": {"classify": ("confusion", "where", "filters", "calibration")},
+    "captions": {"match": ()},
 }
 
 # a look that translates takes its time: fewer pairs than when it is asked for by itself

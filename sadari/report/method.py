@@ -14,7 +14,7 @@ from sadari.report.ladder import budget
 from sadari.report.pictures import reading
 from sadari.report.words import Words
 
-ENCODED = {"text": "tokens", "images": "pictures"}  # what the data was made of, by its kind
+ENCODED = {"text": "tokens", "images": "pictures", "captions": "pictures"}  # what data was made of
 
 
 def notes(content: Mapping[str, Any], words: Words) -> str:
@@ -91,6 +91,10 @@ def _columns(data: Mapping[str, Any], words: Words) -> str:
     """How the data was encoded."""
     if words.kind == "images":
         return reading(data, words)
+    if words.kind == "captions":
+        about = {name: data[name] for name in ("tokenizer", "vocabulary", "length")}
+        about |= {"pictures": reading(data, words), "columns": ", ".join(data["captions"])}
+        return words("tokens said", **about)
     if words.kind != "text":
         return words("columns said", columns=data["columns"], features=data["features"])
     parts = data.get("tokens", {})

@@ -13,7 +13,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from sadari.metrics.match import CUTS
 from sadari.report.html import section, tag
+from sadari.report.tables import table
 from sadari.report.words import Words
 
 if TYPE_CHECKING:
@@ -27,16 +29,48 @@ SMALL = 48  # pixels of a side up to which every pixel is kept, and shown as a s
 QUALITY = 88
 
 
-def thumbnails(prepared: Prepared, pictures: Mapping[str, Any] | None) -> dict[tuple[str, int], str]:
-    """The pictures that climb.json names, as data URIs: by `shown` or `mistakes`, and row."""
-    if not pictures:
-        return {}
-    parts: dict[str, Any] = {"shown": prepared.train, "mistakes": prepared.test}
+def thumbnails(prepared: Prepared, content: Mapping[str, Any]) -> dict[tuple[str, int], str]:
+    """The pictures that climb.json names, as data URIs: by `shown`, `mistakes` or `found`, and row."""
+    parts: dict[str, Any] = {"shown": prepared.train, "mistakes": prepared.test, "found": prepared.test}
+    named = dict(content.get("pictures") or {})
+    if retrieved := content.get("retrieval"):
+        named["found"] = [one for query in retrieved["queries"] for one in query["found"]]
     return {
         (kind, one["row"]): _uri(part.features[one["row"]])
         for kind, part in parts.items()
-        for one in pictures[kind]
+        for one in named.get(kind, ())
     }
+
+
+def retrieval(content: Mapping[str, Any], words: Words, drawn: Mapping[tuple[str, int], str]) -> str:
+    """Recalls by way and language, and the pictures that captions find; empty for other data."""
+    retrieved, data = content.get("retrieval"), content["data"]
+    if not retrieved:
+        return ""
+    first = next(iter(retrieved["rungs"].values()))
+    tables = []
+    for language in first:
+        rows = {name: _recalls(told[language], words) for name, told in retrieved["rungs"].items()}
+        heads = [words(f"recall {way}", cut=cut) for way in ("text", "image") for cut in CUTS]
+        spoken = words(f"language {language}") if language in ("en", "ko") else language
+        title = words("captions in", language=spoken) if language else words("all captions")
+        tables.append(tag("h3", title) + table([*heads, words("median rank")], rows, content, words))
+    cards = []
+    for query in retrieved["queries"]:
+        images = [
+            _image(drawn, "found", one, str(one["name"]), data, "right" if one["right"] else "")
+            for one in query["found"]
+        ]
+        cards.append(tag("figure", tag("div", *images), tag("figcaption", escape(query["text"]))))
+    lead = words("found lead", rung=content["verdict"]["rung"], shown=len(cards))
+    shown = tag("h3", words("found")) + tag("p", lead, cls="under") + tag("div", *cards, cls="strip")
+    return section(words("retrieval"), tag("p", words("retrieval lead"), cls="under"), *tables, shown)
+
+
+def _recalls(told: Mapping[str, float], words: Words) -> list[str]:
+    """The cells of one rung: percent, and a rank."""
+    ways = [f"{way}-recall@{cut}" for way in ("text-to-image", "image-to-text") for cut in CUTS]
+    return [f"{100 * told[name]:.1f}%" for name in ways] + [f"{told['median-rank']:,.0f}"]
 
 
 def strip(content: Mapping[str, Any], words: Words, drawn: Mapping[tuple[str, int], str]) -> str:
@@ -94,12 +128,17 @@ def _others(right: Sequence[str], words: Words) -> str:
 
 
 def _image(
-    drawn: Mapping[tuple[str, int], str], kind: str, one: Mapping[str, Any], alt: str, data: Mapping[str, Any]
+    drawn: Mapping[tuple[str, int], str],
+    kind: str,
+    one: Mapping[str, Any],
+    alt: str,
+    data: Mapping[str, Any],
+    mark: str = "",
 ) -> str:
     source = drawn.get((kind, one["row"]), "")
     small = "pixels" if data["size"] <= SMALL else ""
     name = str(one["name"])
-    return tag("img", src=source, alt=alt, title=name, cls=small).removesuffix("</img>")
+    return tag("img", src=source, alt=alt, title=name, cls=f"{small} {mark}".strip()).removesuffix("</img>")
 
 
 def _uri(pixels: UInt8[np.ndarray, "H W C"]) -> str:

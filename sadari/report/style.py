@@ -103,6 +103,7 @@ svg.own .lead { stroke: var(--mute); stroke-width: .7; opacity: .6 }
 .strip div { display: flex; flex-wrap: wrap; gap: 4px; justify-content: center }
 .strip img { display: block; width: 56px; height: 56px; border-radius: 4px; background: var(--line) }
 .strip img.pixels { image-rendering: pixelated }
+.strip img.right { outline: 3px solid var(--rail) }
 .strip figcaption { max-width: 232px; margin: 5px auto 0; font-size: 13px; line-height: 1.35;
   color: var(--ink); overflow-wrap: anywhere }
 .strip.wide { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)) }

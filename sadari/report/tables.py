@@ -25,7 +25,8 @@ PRICES = {
 def scores(content: Mapping[str, Any], words: Words) -> str:
     """Score and interval, the number beside it, the paired gains over the rung below and the best."""
     metric, best = content["metric"], content["verdict"]["best"]
-    second = Words(words.lang, METRICS[metric["beside"]], 3)
+    decimals = 0 if metric["beside"] == "median-rank" else 3  # a place
+    second = Words(words.lang, METRICS[metric["beside"]], decimals)
     heads = [
         words.metric.call(words.lang),
         second.metric.call(words.lang),
@@ -41,7 +42,7 @@ def scores(content: Mapping[str, Any], words: Words) -> str:
             words("is best") if rung["name"] == best else _paired(rung["from_best"], words),
         ]
     return section(
-        words("scores"), tag("p", words("scores lead"), cls="under"), _table(heads, rows, content, words)
+        words("scores"), tag("p", words("scores lead"), cls="under"), table(heads, rows, content, words)
     )
 
 
@@ -52,7 +53,7 @@ def prices(content: Mapping[str, Any], words: Words) -> str:
         rung["name"]: [show(rung[key]) for key, show in PRICES.items()] for rung in reversed(content["rungs"])
     }
     return section(
-        words("price"), tag("p", words("price lead"), cls="under"), _table(heads, rows, content, words)
+        words("price"), tag("p", words("price lead"), cls="under"), table(heads, rows, content, words)
     )
 
 
@@ -64,7 +65,7 @@ def _paired(against: Mapping[str, Any] | None, words: Words) -> str:
     return words.gain(against["gain"]) + tag("small", span) + tag("small", sure)
 
 
-def _table(
+def table(
     heads: Sequence[str], rows: Mapping[str, Sequence[str]], content: Mapping[str, Any], words: Words
 ) -> str:
     """Rows by rung, top first. Each cell carries its column's name, for the cards of a narrow screen."""

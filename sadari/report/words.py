@@ -31,6 +31,10 @@ TEXTS = {
         "{name} · tells “{target}” ({task}) · {rows:,} pictures",
         "{name} · “{target}” 맞히기({task}) · 그림 {rows:,}장",
     ),
+    "about of captions": (
+        "{name} · brings pictures and captions together ({task}) · {rows:,} pictures",
+        "{name} · 그림과 설명 짝짓기({task}) · 그림 {rows:,}장",
+    ),
     "answer": ("the answer", "답"),
     "ladder": ("The ladder", "사다리"),
     "ladder lead": (
@@ -158,6 +162,27 @@ TEXTS = {
     "truth is": ("label {label}", "라벨 {label}"),
     "nobody": ("no rung gets it right", "맞힌 단 없음"),
     "others": ("right: {rungs}", "맞힌 단: {rungs}"),
+    "retrieval": ("What is found", "무엇을 찾나"),
+    "retrieval lead": (
+        "How often the right partner is among the 1, 5 or 10 nearest of the whole test part: pictures that a "
+        "caption looks for, and captions that a picture looks for.",
+        "시험 부분 전체에서 가장 가까운 1, 5, 10개 안에 짝이 드는 비율입니다. 설명으로 그림을 찾을 때와 "
+        "그림으로 설명을 찾을 때를 따로 잽니다.",
+    ),
+    "all captions": ("All captions", "모든 설명"),
+    "captions in": ("Captions in {language}", "{language} 설명"),
+    "language en": ("English", "영어"),
+    "language ko": ("Korean", "한국어"),
+    "recall text": ("picture found at {cut}", "그림 찾기 {cut}"),
+    "recall image": ("caption found at {cut}", "설명 찾기 {cut}"),
+    "median rank": ("median rank", "순위 중앙값"),
+    "found": ("Captions and what they find", "설명이 찾아낸 그림"),
+    "found lead": (
+        "{shown} captions of the test part, not picked, and the test pictures that are nearest to each by "
+        "{rung}, the nearest first; framed ones are right.",
+        "시험 부분에서 고르지 않은 설명 {shown}개와, {rung} 단에서 가장 가까운 시험 그림을 가까운 순서로 "
+        "보입니다. 테두리가 있는 것이 맞는 그림입니다.",
+    ),
     "looks": ("A look inside", "안을 들여다보면"),
     "data": ("The data", "데이터"),
     "no notes": ("Nothing stood out.", "눈에 띄는 것이 없었습니다."),
@@ -216,6 +241,11 @@ TEXTS = {
         "{tokenizer}, {vocabulary:,} different ones; the first {length:,} of a text are read",
         "{tokenizer}, {vocabulary:,}가지. 글마다 앞의 {length:,}개를 읽음",
     ),
+    "tokens said of captions": (
+        "{pictures}; captions {columns} in {tokenizer} tokens, {vocabulary:,} different ones, at most "
+        "{length:,} a caption",
+        "{pictures}. 설명 {columns}: {tokenizer} 토큰 {vocabulary:,}가지, 하나에 최대 {length:,}개",
+    ),
     "tokens said of a language": (
         "{tokenizer}, {vocabulary:,} different ones; {train:,} to train, {validation:,} to validate, "
         "{test:,} to test",
@@ -242,6 +272,13 @@ TEXTS = {
 }
 
 
+OWN = {  # endings of templates that speak of one kind of data, the first that there is
+    "text": (" of texts",),
+    "images": (" of pictures",),
+    "captions": (" of captions", " of pictures"),
+}
+
+
 @dataclass(frozen=True)
 class Words:
     """Sentences and numbers of one report in one language. Values from outside are escaped here, once."""
@@ -262,9 +299,9 @@ class Words:
 
     def __call__(self, key: str, **values: Any) -> str:
         safe = {name: escape(value) if isinstance(value, str) else value for name, value in values.items()}
-        own = {"text": " of texts", "images": " of pictures"}.get(self.kind, "")
-        own = " of a language" if self.task == "language" else own
-        template = TEXTS.get(key + own, TEXTS[key])[self.lang == "ko"]
+        kinds = OWN.get(self.kind, ()) if self.task != "language" else (" of a language",)
+        name = next((key + own for own in kinds if key + own in TEXTS), key)
+        template = TEXTS[name][self.lang == "ko"]
         return in_unit(template, unit_of(self.kind, self.task, key in PRICED)).format(**safe)
 
     def score(self, value: float) -> str:

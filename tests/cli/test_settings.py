@@ -30,7 +30,7 @@ def test_a_rungs_help_holds_all_its_settings(name: str, sadari: Callable) -> Non
 def test_fit_lists_the_rungs_that_are_there(sadari: Callable) -> None:
     _, out, _ = sadari("fit", "--help")
     assert all(f"│ {name} " in out for name in rungs_here())
-    assert "siglip" not in out
+    assert "pix2pix" not in out
 
 
 def test_settings_reach_the_run_under_their_own_names(sadari: Callable, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sadari.cli.known import rungs_here
 from sadari.ladder import LADDERS
 
 
@@ -45,8 +46,14 @@ def test_one_rung_in_full(sadari: Callable) -> None:
         "exactly one hidden layer" in out and "--width" in out and "try: sadari fit shallow diabetes" in out
     )
     assert "\nshallow: classify images\n" in out
-    assert "classify images (not there yet)" in sadari("rungs", "zero-shot")[1]
-    assert "try:" not in sadari("rungs", "siglip")[1]
+    assert "edit (not there yet)" in sadari("rungs", "pix2pix")[1]
+    assert "try:" not in sadari("rungs", "pix2pix")[1]
+
+
+@pytest.mark.parametrize("name", rungs_here())
+def test_every_rung_says_how_to_try_it(sadari: Callable, name: str) -> None:
+    code, out, _ = sadari("rungs", name)
+    assert code == 0 and f"try: sadari fit {name} " in out
 
 
 def test_rungs_draws_the_picture(sadari: Callable, tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ LADDER = ladder_for("classify", "images")
 RUNGS = list(LADDER.here)
 GROUND, STORED = "prior", ("prior", "nearest")  # nothing is learnt; nothing is weighed
 SEARCHES = ("nearest", "retrieval")
-PRETRAINED = ("retrieval", "probe", "fine-tune")
-TRAINED = [rung for rung in RUNGS if rung.name not in (*STORED, "retrieval", "probe")]
+PRETRAINED = ("zero-shot", "retrieval", "probe", "fine-tune")
+TRAINED = [rung for rung in RUNGS if rung.name not in (*STORED, "zero-shot", "retrieval", "probe")]
 SIDE, CLASSES = 20, ("a", "b", "c")
 EVERY = pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
 EVERY_NETWORK = pytest.mark.parametrize(
@@ -248,7 +248,18 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit("resnet", half, target="digit", kind="images", out=folder, budget="30steps", model=model).path
 
 
-def fitted(rung: Rung, digits: Prepared, out: Path, elsewhere: Path) -> Run:
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two towers that have learnt elsewhere which words belong to which digit: from the other half, again."""
+    frame, _ = open_builtin("digits-images")
+    half = frame.filter(pl.int_range(pl.len()) % 2 == 0)
+    said = half.select("image", pl.concat_list(pl.col("digit").cast(pl.String)).alias("caption"))
+    folder = tmp_path_factory.mktemp("towers") / "run"
+    model = {"dimension": 16}
+    return fit("bag-of-words", said, kind="captions", out=folder, budget="60steps", model=model).path
+
+
+def fitted(rung: Rung, digits: Prepared, out: Path, elsewhere: Path, towers: Path) -> Run:
     """A fit of seconds: few steps of a small network, at a rate for few steps."""
     settings: dict[str, Any] = {
         "nearest": {"neighbours": 3},
@@ -263,6 +274,8 @@ def fitted(rung: Rung, digits: Prepared, out: Path, elsewhere: Path) -> Run:
     more: dict[str, Any] = {}
     if rung.name in PRETRAINED:
         settings = {"weights": str(elsewhere), "side": 8}
+    if rung.name == "zero-shot":
+        settings = {"towers": str(towers)}
     if rung.name == "distilled":
         more = {"teacher": elsewhere}
     learning = {"learning_rate": 0.003, "augment": "none"}
@@ -276,10 +289,10 @@ def fitted(rung: Rung, digits: Prepared, out: Path, elsewhere: Path) -> Run:
     "rung", [pytest.param(rung, marks=pytest.mark.proof(rung.name, "trains"), id=rung.name) for rung in RUNGS]
 )
 def test_fits_and_answers_from_its_folder_alone(
-    rung: Rung, digits: Prepared, tmp_path: Path, elsewhere: Path
+    rung: Rung, digits: Prepared, tmp_path: Path, elsewhere: Path, towers: Path
 ) -> None:
     """Train, save, open elsewhere: the same answers bit for bit, from files too; better than the ground."""
-    run = fitted(rung, digits, tmp_path / "run", elsewhere)
+    run = fitted(rung, digits, tmp_path / "run", elsewhere, towers)
     names = {path.name for path in run.path.iterdir()}
     assert {"config.json", "spec.json", "weights.safetensors", "result.json"} <= names
     assert "checkpoint" not in names
@@ -312,9 +325,9 @@ def resized_test(run: Run, digits: Prepared) -> Any:
 
 @EVERY
 def test_fitting_twice_gives_the_same_weights(
-    rung: Rung, digits: Prepared, tmp_path: Path, elsewhere: Path
+    rung: Rung, digits: Prepared, tmp_path: Path, elsewhere: Path, towers: Path
 ) -> None:
-    runs = [fitted(rung, digits, tmp_path / name, elsewhere) for name in ("a", "b")]
+    runs = [fitted(rung, digits, tmp_path / name, elsewhere, towers) for name in ("a", "b")]
     for first, second in zip(*(run.model.state_dict().values() for run in runs), strict=True):
         assert torch.equal(first, second)
 
@@ -328,6 +341,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "vgg": ({"variant": "vgg12"}, "variant 'vgg12' is unknown; use one of: auto, vgg11"),
     "resnet": ({"width": -1.0}, "width -1.0: the share of the channels lies above 0"),
     "vit": ({"width": 30, "heads": 4}, "width 30 is not divisible by 4 heads; use heads="),
+    "zero-shot": ({}, "zero-shot needs towers that learnt from captions; give .* with --from"),
     "retrieval": ({"weights": "", "neighbours": -1}, "neighbours -1: at least 1 picture votes"),
     "probe": ({"weights": "nowhere"}, "weights 'nowhere': neither a run, nor"),
     "fine-tune": ({"weights": "nowhere"}, "weights 'nowhere': neither a run, nor"),

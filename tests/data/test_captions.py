@@ -18,6 +18,7 @@ from PIL import Image
 from sadari.data.caption_columns import caption_columns, captions_in, language_of
 from sadari.data.caption_sources import holds_captions, is_shards, pairs_of
 from sadari.data.captions import LONGEST, CaptionTable, captions_of, open_captions
+from sadari.data.kinds import recognise
 from sadari.data.shards import Sample, Shards
 from sadari.errors import SadariError
 
@@ -376,3 +377,25 @@ def test_shards_open_as_a_table_while_memory_holds_them(tmp_path: Path) -> None:
     assert [streamed[name] for name in tables[0].names] == held
     with pytest.raises(SadariError, match=r"holds pictures of more than 0 MiB; name fewer shards, such as"):
         open_captions(place, memory=2000)
+
+
+def test_captions_are_recognised_and_labels_are_not(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"{name}.png")
+    rows = [{"image": "one.png", "caption": "a thing"}, {"image": "two.png", "caption": "another one"}]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pl.DataFrame(rows).write_csv(tmp_path / "said.csv")
+    labelled = [{**row, "label": str(number)} for number, row in enumerate(rows)]
+    (tmp_path / "told.jsonl").write_text("\n".join(map(json.dumps, labelled)))
+    pl.DataFrame(labelled).write_csv(tmp_path / "told.csv")
+    for name in ("said.jsonl", "said.csv"):
+        assert recognise(str(tmp_path / name))[1:] == ("captions", "match")
+        assert recognise(str(tmp_path / name), target="caption")[1] == "images"
+    for name in ("told.jsonl", "told.csv"):
+        assert recognise(str(tmp_path / name))[1] == "images"
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    Image.new("RGB", (8, 8), "red").save(beside / "one.png")
+    (beside / "one.txt").write_text("a thing")
+    assert recognise(beside)[1:] == ("captions", "match")
+    assert recognise("shards/{000..004}.tar")[1:] == ("captions", "match")
