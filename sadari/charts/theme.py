@@ -39,10 +39,15 @@ RUNGS = {
     "vgg": "#7800f0",
     "resnet": "#149a62",
     "vit": "#3030a8",
+    "zero-shot": "#fc24f0",
     "retrieval": "#480060",
     "probe": "#a3328a",
     "fine-tune": "#784860",
     "distilled": "#c03000",
+    "bag-of-words": "#858b96",
+    "clip": "#0070c0",
+    "siglip": "#149a62",
+    "locked": "#a3328a",
 }
 OUTSIDE = "#1f2937"  # the judge from outside the ladder
 # Classes: the same family of colours in another order, so that a class is not taken for a rung

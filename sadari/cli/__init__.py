@@ -22,6 +22,8 @@ VERBS = {
     "fit": "Train one rung on your data.",
     "predict": "Use a trained rung on new rows or texts, or let it write on.",
     "translate": "Turn lines of text into others with a run of pairs: translate, summarise, answer.",
+    "index": "Embed pictures with a run, so that words or another picture find them.",
+    "search": "Find pictures of an index by words, in any language, or by another picture.",
     "embed": "Learn word vectors from text (word2vec).",
     "look": "Open a trained rung up: curves, regions, weights, calibration and more.",
     "export": "Write a trained rung in a format that other software reads.",
@@ -37,7 +39,23 @@ EPILOGUES = {
 
 A beam follows several beginnings at once and finds likelier targets than greedy search, at several times the
 cost; 4 or 5 is where most of the gain is. One line goes out for each that comes in, an empty one for an
-empty one; with --n-best above 1 it is {"source": ..., "targets": [{"text", "score", "logp"}, ...]}."""
+empty one; with --n-best above 1 it is {"source": ..., "targets": [{"text", "score", "logp"}, ...]}.""",
+    "index": """Examples:
+  sadari fit clip captions.csv --out runs/clip    a run that puts pictures and words in one space
+  sadari index photos --run runs/clip             photos-index: every picture below photos
+  sadari index photos --run runs/clip --prune     again: only what is new, changed or gone
+  sadari index emoji-captions --run runs/clip --duplicates 0.97 --outliers 10
+
+Stopped by Ctrl-C, the same command goes on where it was. An index belongs to the run that made it: vectors of
+two runs cannot be compared. Columns of a table stand beside each picture, for `sadari search --where`.""",
+    "search": """Examples:
+  sadari search photos-index "노란 우산"                    words, in any language that the run has learnt
+  sadari search photos-index "yellow umbrella" dog.jpg    each is answered; a file asks with its picture
+  sadari search photos-index "sea" -k 30 --sheet sea.png  a row of pictures a query
+  sadari search photos-index "sea" --where "path LIKE '2024/%'" --json
+
+A cosine says how near in the run's space, not how sure: compare it with others of the same query, for words
+lie further from pictures than pictures from each other.""",
 }
 TEXTS = {
     "start": (

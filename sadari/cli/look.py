@@ -56,7 +56,11 @@ HELP = {
     "rungs": "Rungs to compare, with commas between",
     "sizes": "Numbers of labelled pictures to learn from, with commas between",
     "weights": "What probe and fine-tune begin from: a run of pictures, a folder, or a name",
-    "count": "How many learning rates to try",
+    "count": "How many learning rates to try, or pictures to show",
+    "values": "What a cell shows: cosine, or probability",
+    "caption": "The words that are looked for in each picture, instead of its own caption",
+    "language": "Of the captions, as en or ko in caption.ko; else the first that a picture has",
+    "templates": "Sentences with {} where the caption stands, with commas between",
     "stage": "A stage of a network for pictures by its name, as conv3 or layer2.1",
 }
 TEXTS = {

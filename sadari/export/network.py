@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from sadari.errors import SadariError
-from sadari.export import pictures, text
+from sadari.export import pictures, text, towers
 from sadari.export.graph import Graph
 from sadari.layers.convolution import Dense
 from sadari.losses import Loss
 from sadari.models.mean import Mean
 from sadari.models.prior import Prior
+from sadari.models.zero_shot import ZeroShot
 
 END = np.iinfo(np.int64).max  # of a slice without one
 
@@ -173,6 +174,7 @@ MODULES: dict[type[nn.Module], Callable[..., str]] = {
     Dense: _linear,
     **text.CLASSIFIERS,
     **pictures.LAYERS,
+    ZeroShot: towers.zero_shot,
 }
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {

@@ -51,8 +51,12 @@ def one_hot(graph: Graph, model: OneHot, tokens: str) -> str:
 
 def embedding(graph: Graph, model: Embedding, tokens: str) -> str:
     """A line in the mean of the words' vectors."""
-    vectors = _embed(graph, graph.weight(model.embedding.weight), tokens)
-    return linear(graph, model.output, _mean(graph, vectors, tokens))
+    return linear(graph, model.output, bag(graph, model.embedding, tokens))
+
+
+def bag(graph: Graph, table: nn.Embedding, tokens: str) -> str:
+    """The mean of the words' vectors (N, C); zero for a text of none."""
+    return _mean(graph, _embed(graph, graph.weight(table.weight), tokens), tokens)
 
 
 def recurrent(graph: Graph, model: RNN | LSTM, tokens: str) -> str:
@@ -93,7 +97,12 @@ def transformer(graph: Graph, model: Transformer, tokens: str) -> str:
 
 
 def sentence(graph: Graph, model: SentenceClassifier, tokens: str) -> str:
-    """A line in the sentence's vector: mean or [CLS], of length 1 or as it is."""
+    """A line in the sentence's vector."""
+    return linear(graph, model.output, vector(graph, model, tokens))
+
+
+def vector(graph: Graph, model: SentenceClassifier, tokens: str) -> str:
+    """The sentence's vector (N, C): mean or [CLS], of length 1 or as it is."""
     h = encoder(graph, model.encoder, tokens)
     if model.cls:
         some = _float(graph, _slice(graph, _real(graph, tokens), 0, 1, axis=1))  # (N, 1)
@@ -103,7 +112,7 @@ def sentence(graph: Graph, model: SentenceClassifier, tokens: str) -> str:
     if model.normalise:
         length = graph.add("ReduceL2", pooled, whole(graph, [1]))
         pooled = graph.add("Div", pooled, graph.add("Max", length, graph.either(1e-12)))
-    return linear(graph, model.output, pooled)
+    return pooled
 
 
 # ---------------------------------------------------------------------- languages

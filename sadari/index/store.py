@@ -30,6 +30,7 @@ TABLE, VECTOR, OWN = "items", "vector", ("id", "vector", "path", "captions")
 SPARE = 8  # more found than asked for: single precision may have them in another order
 LEAST = 256  # vectors from which cells can be learnt
 WIDEST = 1 << 16
+DELETED = 500  # items that one step takes out
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,22 @@ class Index:
         """Those of the ids that are not in the index, in their order: what is left to be done."""
         stored = set(self._table.search().select(["id"]).to_arrow()["id"].to_pylist())
         return [name for name in ids if name not in stored]
+
+    def values(self, column: str) -> dict[str, Any]:
+        """What a column holds, by id; None for all where there is no such column."""
+        there = column in self._table.schema.names
+        found = self._table.search().select(["id", column] if there else ["id"]).to_arrow()
+        ids = found["id"].to_pylist()
+        return dict(zip(ids, found[column].to_pylist() if there else [None] * len(ids), strict=True))
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Take items out, in steps of some hundred; how many were there."""
+        before = len(self)
+        for first in range(0, len(ids), DELETED):
+            named = ", ".join("'" + name.replace("'", "''") + "'" for name in ids[first : first + DELETED])
+            with said("items cannot be removed", "see that nothing else rewrites the index"):
+                self._table.delete(f"id IN ({named})")
+        return before - len(self)
 
     def add(
         self,

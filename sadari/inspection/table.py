@@ -60,7 +60,8 @@ WRITERS = ("rnn", "lstm", "lstm-attention", "transformer")
 RESIDUAL = ("resnet", "distilled")
 CONVOLUTIONS = ("alexnet", "vgg", *RESIDUAL, "efficientnet")  # the last is no rung, but many an eye
 TRAINED = ("shallow", "alexnet", "vgg", *RESIDUAL, "vit", "fine-tune")
-PICTURES = ("nearest", "logistic", "retrieval", "probe", *TRAINED)
+PICTURES = ("nearest", "logistic", "zero-shot", "retrieval", "probe", *TRAINED)
+MATCHERS = ("bag-of-words", "clip", "siglip", "locked")
 
 VIEWS: dict[str, ViewInfo] = dict(
     (
@@ -235,6 +236,36 @@ VIEWS: dict[str, ViewInfo] = dict(
             "what more training does to it at each learning rate, and the rate that destroys what it knew",
             "더 훈련하면 학습률마다 어떻게 되는지, 그리고 배운 것을 잃는 학습률",
             kinds=("images",),
+        ),
+        _view(
+            "similarity", ("match",), MATCHERS,
+            "some pictures against some captions, every pair by its likeness",
+            "그림 몇 장과 설명 몇 개, 쌍마다 얼마나 닮았는가",
+            kinds=("captions",),
+        ),
+        _view(
+            "space", ("match",), MATCHERS,
+            "pictures and captions on one map, and the gap between them before and after training",
+            "그림과 설명을 한 지도에, 훈련 앞뒤로 둘 사이의 틈과 함께",
+            kinds=("captions",),
+        ),
+        _view(
+            "losses", ("match",), MATCHERS,
+            "how hard each loss pushes a false pair apart, over the likeness of this run's pairs",
+            "손실마다 거짓 쌍을 얼마나 밀어내는지, 이 실행의 쌍들이 닮은 정도 위에",
+            kinds=("captions",),
+        ),
+        _view(
+            "patches", ("match",), MATCHERS,
+            "which places of a picture speak for a caption",
+            "그림의 어느 곳이 설명에 힘을 싣는가",
+            kinds=("captions",),
+        ),
+        _view(
+            "prompts", ("match",), MATCHERS,
+            "how well captions are found, against the sentence that they are put into",
+            "설명을 어떤 문장에 넣느냐에 따라 얼마나 잘 찾는가",
+            kinds=("captions",),
         ),
         _view(
             "augment", ("classify",), ("prior", *PICTURES),

@@ -25,7 +25,7 @@ CHOSEN: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "pairs": {"translate": ("bottleneck", "alignment", "forcing", "beam")},
     "images": {"classify": ("confusion", "where", "filters", "calibration")},
-    "captions": {"match": ()},
+    "captions": {"match": ("similarity", "space", "losses", "patches")},
 }
 
 # a look that translates takes its time: fewer pairs than when it is asked for by itself
@@ -39,7 +39,7 @@ LESS: dict[str, dict[str, Any]] = {
 def looks(runs: Sequence[Run], answer: str, lang: Lang) -> list[str]:
     """All rungs along one feature of a table, then inside the answer; on the ground, which has no inside, the
     rung above it. Of pairs all rungs by length, and inside the highest rung that fits where the answer does
-    not; of pictures, inside the one among them that does best on the validation pictures.
+    not, as of captions; of pictures, inside the one among them that does best on the validation pictures.
     """
     chosen = next(run for run in runs if run.rung == answer)
     inside = chosen if chosen is not runs[0] or len(runs) == 1 else runs[1]
@@ -49,7 +49,7 @@ def looks(runs: Sequence[Run], answer: str, lang: Lang) -> list[str]:
             run for run in runs if VIEWS[view].fits(run.task.name, run.rung, run.kind, eye_of(run.config))
         ]
         others: Sequence[Run] = [inside]
-        if inside not in fitting and chosen.kind == "pairs":
+        if inside not in fitting and chosen.kind in ("pairs", "captions"):
             others = fitting[-1:]
         elif inside not in fitting and chosen.kind == "images":
             others = sorted(fitting, key=_loss)[:1]

@@ -14,6 +14,7 @@ from tests.models.test_clip import keeper
 SHAPE, WORDS = (3, 12, 8), 30
 
 
+@pytest.mark.proof("bag-of-words", "parity")
 def test_a_caption_is_the_mean_of_its_words_in_any_order() -> None:
     model = BagOfWords(BagOfWordsConfig(dimension=6), SHAPE, WORDS)
     tokens = torch.tensor([[3, 8, 8, -1], [8, 3, 8, -1], [5, -1, -1, -1], [-1, -1, -1, -1]])
@@ -26,6 +27,7 @@ def test_a_caption_is_the_mean_of_its_words_in_any_order() -> None:
     torch.testing.assert_close(model.encode_text(tokens[2:3, :1]), found[2:3])
 
 
+@pytest.mark.proof("bag-of-words", "parity")
 def test_a_picture_is_a_line_on_the_averages_of_its_squares() -> None:
     model = BagOfWords(BagOfWordsConfig(dimension=6, pixels=4), SHAPE, WORDS)
     x = torch.randn(2, *SHAPE)

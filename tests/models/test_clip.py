@@ -81,6 +81,7 @@ def reference(activation: str = "gelu", end: int = 2, size: int = 16) -> Any:
     return shaken(CLIPModel(TheirConfig(text_config=text, vision_config=vision, projection_dim=12)))
 
 
+@pytest.mark.proof("clip", "parity")
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 @pytest.mark.parametrize("end", [2, END])
 def test_equals_transformers_in_embeddings_and_gradients(activation: str, end: int) -> None:
@@ -129,6 +130,7 @@ def test_weights_alone_rebuild_the_model() -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.proof("clip", "parity")
 @pytest.mark.parametrize(
     ("variant", "side", "count"),
     [

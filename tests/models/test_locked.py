@@ -66,6 +66,7 @@ def moved(model: Locked) -> set[str]:
     return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
 
 
+@pytest.mark.proof("locked", "parity")
 def test_the_towers_are_those_of_the_probes_that_read_the_same_weights(eye: Path, reader: Path) -> None:
     """Two ways, one answer: features and vectors are the probes', and the lines act on them made level."""
     model = made(LockedConfig(str(eye), texts=str(reader), dimension=6), 9)
@@ -149,6 +150,7 @@ def test_counts_are_those_of_its_tensors_and_its_products(loss: str) -> None:
     assert (model.logit_bias is not None) == (loss == "sigmoid")
 
 
+@pytest.mark.proof("locked", "claim")
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_two_lines_join_towers_that_never_met(loss: str, reader: Path) -> None:
     """Red, green and blue, seen by an eye of chance and named among other words: the lines alone learn."""

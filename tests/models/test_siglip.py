@@ -73,6 +73,7 @@ def keeper(kept: dict[str, Tensor]) -> Callable[[str, Tensor], Tensor]:
     return rec
 
 
+@pytest.mark.proof("siglip", "parity")
 @pytest.mark.parametrize(("theirs_gelu", "gelu"), [("gelu_pytorch_tanh", "tanh"), ("gelu", "exact")])
 def test_equals_transformers_in_embeddings_loss_and_gradients(theirs_gelu: str, gelu: str) -> None:
     theirs = reference(theirs_gelu)
@@ -100,6 +101,7 @@ def test_equals_transformers_in_embeddings_loss_and_gradients(theirs_gelu: str, 
     assert (other.eval().encode_image(x) - ours.encode_image(x)).abs().max() > 1e-5  # the setting tells
 
 
+@pytest.mark.proof("siglip", "parity")
 @pytest.mark.parametrize(
     ("variant", "side", "count"),
     [

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sadari import files
+from sadari.charts import draw, svg
 from sadari.cli import run as command
 from sadari.climbing import choose, climb
 from sadari.data.prepare_images import prepare_images
@@ -410,6 +411,7 @@ def learnt(shown: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.proof("zero-shot", "trains")
+@pytest.mark.proof("zero-shot", "claim")
 @pytest.mark.parametrize("classes", ["", "파랑,초록,빨강"])
 def test_a_run_answers_without_its_towers(classes: str, shown: Path, learnt: Path, tmp_path: Path) -> None:
     """By the data's own names and by Korean ones: right, and the same once the towers are gone."""
@@ -442,6 +444,14 @@ def test_the_command_line_takes_from_and_names(
     assert "zero-shot: accuracy" in capsys.readouterr().err
     assert command(["predict", str(tmp_path / "run"), str(shown / "green" / "1.png")]) == 0
     assert "green" in capsys.readouterr().out
+
+
+@pytest.mark.proof("zero-shot", "inside")
+@pytest.mark.parametrize("view", ["confusion", "calibration", "mistakes"])
+def test_it_opens_up_like_other_rungs(view: str, shown: Path, learnt: Path, tmp_path: Path) -> None:
+    run = fit("zero-shot", shown, model={"towers": str(learnt)}, out=tmp_path / "run")
+    seen = run.look(view)
+    assert svg(draw(seen, "ko")).startswith("<svg") and "zero-shot" in seen.say("title", "en")
 
 
 @pytest.mark.proof("zero-shot", "climbed")
