@@ -268,7 +268,9 @@ def plan_fit(
     kind, width = prepared.kind, prepared.spec.width
     if kind in ("images", "captions"):  # a picture too small for the network is said before a folder is made
         with torch.device("meta"):
-            build(rung, prepared.task, asdict(model_config), width, objective, seed, kind)
+            network: Any = build(rung, prepared.task, asdict(model_config), width, objective, seed, kind)
+        if kind == "captions":  # likewise a tokenizer that does not fit
+            network.check_tokens(torch.from_numpy(prepared.train.targets))
     if teacher is None:
         return Plan(config, prepared, asked, training, starts)
     asked, prepared, config["teacher"], notes = taught(asked, teacher, prepared)

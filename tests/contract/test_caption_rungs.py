@@ -18,6 +18,7 @@ from sadari.data.caption_arrays import CaptionArrays
 from sadari.data.spec_captions import CaptionSpec
 from sadari.data.spec_images import ImageSpec
 from sadari.data.tokenizers import train_tokenizer
+from sadari.errors import SadariError
 from sadari.fitting import fit, tensors
 from sadari.ladder import Rung, ladder_for
 from sadari.layers.tokens import PAD
@@ -201,6 +202,17 @@ def test_fits_and_answers_from_its_folder_alone(rung: Rung, data: Path, reader: 
         fresh.begin(None, torch.from_numpy(part.tokens))
     learnt, unlearnt = (run.task.score(model, tensors(part)) for model in (run.model, fresh))
     assert learnt["score"] < unlearnt["score"] and learnt["recall"] > unlearnt["recall"]
+
+
+def test_what_does_not_fit_is_said_before_a_folder_is_made(data: Path, reader: Path, tmp_path: Path) -> None:
+    """An end token that the tokenizer never writes; a blend of classes, where there are none."""
+    with pytest.raises(SadariError, match="has no token 12, by which its end is known"):
+        fit("clip", data, model={"end": 12}, budget="2steps", out=tmp_path / "run")
+    with pytest.raises(SadariError, match=r"--mixup 0.2 blends classes, and captions are none; leave it out"):
+        fit("clip", data, train={"mixup": 0.2}, budget="2steps", out=tmp_path / "run")
+    with pytest.raises(SadariError, match=r"--loss focal does not go with task match.* --contrast"):
+        fit("clip", data, loss="focal", budget="2steps", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @EVERY
