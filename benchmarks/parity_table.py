@@ -202,15 +202,16 @@ TEXTS = {
         "`benchmarks/results/clip_parity.csv`; on narrow networks, with every gradient, in "
         "[test_clip.py](../tests/models/test_clip.py) and [test_siglip.py](../tests/models/test_siglip.py), "
         "which run on every change.",
-        "발표된 크기의 CLIP과 SigLIP, 무작위 가중치입니다. 주인의 가중치를 읽고, 우리 것을 그 배치로 써서 되읽혔을 때 길이 1인 벡터의 두 수가 "
-        "다른 정도의 최댓값입니다. `python benchmarks/clip_parity.py`(open_clip {open_clip})로 재어 "
+        "발표된 크기의 CLIP과 SigLIP, 무작위 가중치입니다. 주인의 가중치를 읽고, 우리 것을 그 배치로 써서 "
+        "되읽혔을 때 길이 1인 벡터의 두 수가 다른 정도의 최댓값입니다. "
+        "`python benchmarks/clip_parity.py`(open_clip {open_clip})로 재어 "
         "`benchmarks/results/clip_parity.csv`에 두었습니다. 좁은 신경망에서는 기울기까지 "
         "[test_clip.py](../tests/models/test_clip.py)와 [test_siglip.py](../tests/models/test_siglip.py)가 "
         "바뀔 때마다 견줍니다.",
     ),
     "both": (
-        "network | layout | Sadari | owner | read | written",
-        "신경망 | 배치 | Sadari | 주인 | 읽음 | 씀",
+        "| network | layout | Sadari | owner | read | written |",
+        "| 신경망 | 배치 | Sadari | 주인 | 읽음 | 씀 |",
     ),
     "title": ("# Parity: the same networks as elsewhere", "# 같은 신경망임을 보이는 표"),
     "intro": (
@@ -276,19 +277,15 @@ def page(lang: Lang) -> str:
     towers = list(csv.DictReader(TOWERS.open(encoding="utf-8")))
     lines += ["", pick(TEXTS, "towers", lang), ""]
     lines += [pick(TEXTS, "embedded", lang, open_clip=towers[0]["open_clip"]), ""]
-    lines += _table(
-        pick(TEXTS, "both", lang),
+    both = [
         [
-            [
-                row["network"],
-                row["layout"],
-                f"{int(row['parameters']):,}",
-                f"{int(row['their_parameters']):,}",
-            ]
-            + [_gap(row["gap"]), _gap(row["back"])]
-            for row in towers
-        ],
-    )
+            *(row["network"], row["layout"]),
+            *(f"{int(row[name]):,}" for name in ("parameters", "their_parameters")),
+            *(_gap(row[name]) for name in ("gap", "back")),
+        ]
+        for row in towers
+    ]
+    lines += _table(pick(TEXTS, "both", lang), both)
     said = [[row.name, row.against, row.what[lang == "ko"], _place(row.test)] for row in PROOFS]
     lines += ["", pick(TEXTS, "tests", lang), "", *_table(pick(TEXTS, "proofs", lang), said)]
     return "\n".join(lines) + "\n"
