@@ -274,7 +274,7 @@ def page(lang: Lang) -> str:
         [row["network"], _gap(row["gap"]), row["gigamacs"], row["their_gigamacs"]] for row in seen.values()
     ]
     lines += _table(pick(TEXTS, "gaps", lang), gaps)
-    towers = list(csv.DictReader(TOWERS.open(encoding="utf-8")))
+    towers = list(csv.DictReader(TOWERS.read_text(encoding="utf-8").splitlines()))
     lines += ["", pick(TEXTS, "towers", lang), ""]
     lines += [pick(TEXTS, "embedded", lang, open_clip=towers[0]["open_clip"]), ""]
     both = [

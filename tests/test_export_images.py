@@ -27,6 +27,7 @@ from sadari.errors import SadariError
 from sadari.export import export, pictures
 from sadari.export.graph import Graph
 from sadari.export.network import convert
+from sadari.export.pixel_code import preprocess
 from sadari.ladder import ladder_for
 from sadari.losses import make_loss
 from sadari.models.alexnet import AlexNet
@@ -250,7 +251,7 @@ def test_a_run_answers_photos_with_its_files_alone(
 def test_the_code_beside_the_file_makes_the_very_pixels(fit: str, channels: int, files: list[Path]) -> None:
     spec = replace(of(2, 24, channels), fit=fit)
     names: dict[str, Any] = {}
-    exec(pictures.preprocess(spec), names)
+    exec(preprocess(spec), names)
     for file in files:
         assert np.array_equal(names["pixels"](file)[0], spec.decode(file)), file.name
 

@@ -35,7 +35,7 @@ def _tiles(brush: Brush, width: float) -> Any:
     group = (width - BETWEEN * (groups - 1)) / groups
     side = min((group - GAP * (len(kinds) - 1)) / len(kinds), 150.0)
     heads = [("picture", brush.label("picture")), ("looked_heat", brush.label("looked_heat"))]
-    heads.append(("heat", brush.label("heat")))
+    heads.append(("heat", brush.view.label("speaks", brush.lang)))
     urls, left, top = [], [], []
     said: list[tuple[str, float, float]] = []
     numbers: list[tuple[str, float, float]] = []

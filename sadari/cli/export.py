@@ -18,11 +18,12 @@ def export(
     /,
     *,
     to: Annotated[
-        Literal["onnx", "safetensors", "arpa", "marian", "ctranslate2"],
+        Literal["onnx", "safetensors", "arpa", "marian", "ctranslate2", "huggingface", "open_clip"],
         Parameter(
-            help="onnx takes raw columns, preprocessing included, tokens, or pixels; safetensors holds the "
-            "bare weights; arpa is a table of n-grams; marian (transformers' layout) and ctranslate2 are "
-            "folders of a transformer of pairs."
+            help="onnx takes raw columns, preprocessing included, tokens, or pixels, and of pictures with "
+            "captions is a folder of both towers; safetensors holds the bare weights; arpa is a table of "
+            "n-grams; marian (transformers' layout) and ctranslate2 are folders of a transformer of pairs; "
+            "huggingface (transformers' layout) of a clip or siglip of captions, open_clip of a clip."
         ),
     ] = "onnx",
     out: Annotated[

@@ -1,5 +1,6 @@
 """Ship a run in formats that need nothing of ours: ONNX, one safetensors file, ARPA for n-grams, the folders
-of transformers' Marian and of CTranslate2 for a Transformer of pairs."""
+of transformers' Marian and of CTranslate2 for a Transformer of pairs, of transformers' CLIP and SigLIP and of
+open_clip for pictures with captions."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 
 from sadari.data.spec import TableSpec
+from sadari.data.spec_captions import CaptionSpec
 from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_pairs import PairSpec
 from sadari.data.spec_text import LanguageSpec, TextSpec
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 FORMATS = {"onnx": "model.onnx", "safetensors": "model.safetensors", "arpa": "model.arpa"}
 MOST = (1 << 31) - (1 << 20)  # bytes of constants: protobuf's own limit, less what else is in a file
 FOLDERS = ("marian", "ctranslate2")
+TOWERS = ("huggingface", "open_clip")
 
 
 def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
@@ -32,17 +35,30 @@ def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
 
     onnx         raw columns in, predictions out, preprocessing included; of texts, tokens in, and the
                  tokenizer is in the file's metadata; of pictures, squares of pixels in, and beside it
-                 MODEL_preprocess.py makes them of files; its doc string says how to use it
+                 MODEL_preprocess.py makes them of files; its doc string says how to use it; of pictures
+                 with captions, a folder with both towers
     safetensors  the weights under the model's own names, with config, spec and tokenizer as JSON in the
                  file's metadata
     arpa         the table of n-grams that speech and translation programs read
     marian       of a Transformer of pairs, a folder that transformers opens, as MarianMTModel
                  or, where norms stand first, as PegasusForConditionalGeneration
     ctranslate2  the same as a folder for that engine, which the package ctranslate2 writes
-    Raises SadariError for an unknown format, a missing package, or a file that cannot be written.
+    huggingface  of a clip or siglip, a folder that transformers opens, as CLIPModel or SiglipModel
+    open_clip    of a clip, a folder that open_clip opens; its weights have OpenAI's names
+    Raises SadariError for a format that there is not or that does not know such a run, a missing package, or
+    a file that cannot be written.
     """
-    if to not in (*FORMATS, *FOLDERS):
-        raise SadariError(f"--to {to!r} is no format; choose one of: {', '.join((*FORMATS, *FOLDERS))}")
+    if to not in (*FORMATS, *FOLDERS, *TOWERS):
+        raise SadariError(f"--to {to!r} is no format; choose one of: {', '.join(formats(run))}")
+    if isinstance(run.spec, CaptionSpec) and to in ("onnx", *TOWERS):
+        from sadari.export.captions import write_towers
+
+        return write_towers(run, to, Path(path) if path is not None else run.path / to)
+    if to in TOWERS:
+        raise SadariError(
+            f"--to {to} is for pictures with captions, and this run is {run.rung} of task "
+            f"{run.config['task']}; use --to {' or '.join(formats(run))}"
+        )
     if to in FOLDERS:
         from sadari.export.folders import write_folder
 
@@ -53,10 +69,33 @@ def export(run: Run, to: str = "onnx", path: str | Path | None = None) -> Path:
     writers = {"onnx": lambda run: onnx_model(run).SerializeToString(), "arpa": arpa}
     write_atomic(path, writers.get(to, _safetensors)(run))
     if to == "onnx" and isinstance(run.spec, ImageSpec):
-        from sadari.export.pictures import preprocess
+        from sadari.export.pixel_code import preprocess
 
         write_atomic(path.with_name(f"{path.stem}_preprocess.py"), preprocess(run.spec))
     return path
+
+
+def formats(run: Run) -> tuple[str, ...]:
+    """What this run can be written as."""
+    if isinstance(run.spec, CaptionSpec):
+        from sadari.export import captions
+
+        return captions.formats(run)
+    if isinstance(run.spec, PairSpec):
+        from sadari.models.translator import Translator
+
+        return ("safetensors", *(FOLDERS if isinstance(run.model, Translator) else ()))
+    return ("arpa", "safetensors") if isinstance(run.model, NGram) else ("onnx", "safetensors")
+
+
+def check_onnx() -> None:
+    """SadariError where the package `onnx` is not installed."""
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise SadariError(
+            "the export needs the package onnx; install it with: pip install 'sadari[onnx]'"
+        ) from error
 
 
 def onnx_model(run: Run) -> onnx.ModelProto:
@@ -73,12 +112,9 @@ def onnx_model(run: Run) -> onnx.ModelProto:
         raise SadariError(
             "an n-gram is a table, which ONNX has no form for; use --to arpa or --to safetensors"
         )
-    try:
-        import onnx
-    except ImportError as error:
-        raise SadariError(
-            "the export needs the package onnx; install it with: pip install 'sadari[onnx]'"
-        ) from error
+    check_onnx()
+    import onnx
+
     from sadari.export import network, pictures, preprocess, text
     from sadari.export.graph import Graph
 
@@ -217,7 +253,7 @@ def _reading(run: Run) -> dict[str, Any]:
     spec = run.spec
     if not isinstance(spec, ImageSpec):
         return {}
-    from sadari.export.pictures import preprocess
+    from sadari.export.pixel_code import preprocess
 
     names = ("size", "fit", "channels", "mean", "deviation")
     return {**{name: getattr(spec, name) for name in names}, "preprocess": preprocess(spec)}

@@ -94,8 +94,8 @@ def onnx(run: Run) -> dict[str, Any]:
     about = {
         "rung": run.rung,
         "contrast": model.config.contrast,
-        "scale": float(model.scale()),
-        "bias": 0.0 if model.logit_bias is None else float(model.logit_bias),
+        "scale": float(model.scale().detach()),
+        "bias": 0.0 if model.logit_bias is None else float(model.logit_bias.detach()),
         **{name: getattr(spec.pictures, name) for name in ("size", "fit", "channels", "mean", "deviation")},
         "length": spec.length,
         "pad": -1,
@@ -239,7 +239,11 @@ def open_clip(run: Run) -> dict[str, Any]:
     if sizes.depths:
         vision |= {"layers": list(sizes.depths), "head_width": 32 * sizes.width // sizes.heads}
     else:
-        vision |= {"layers": sizes.layers, "head_width": sizes.width // sizes.heads, "patch_size": sizes.patch}
+        vision |= {
+            "layers": sizes.layers,
+            "head_width": sizes.width // sizes.heads,
+            "patch_size": sizes.patch,
+        }
     text = {
         "context_length": model.config.context,
         "vocab_size": model.vocabulary,
@@ -251,7 +255,7 @@ def open_clip(run: Run) -> dict[str, Any]:
     config = {
         "embed_dim": sizes.dimension,
         "quick_gelu": model.config.quick_gelu,
-        **({} if model.logit_bias is None else {"init_logit_bias": float(model.logit_bias)}),
+        **({} if model.logit_bias is None else {"init_logit_bias": float(model.logit_bias.detach())}),
         "vision_cfg": vision,
         "text_cfg": text,
     }
@@ -334,7 +338,7 @@ def exchanged(library: tokenizers.Tokenizer, one: int, other: int) -> tokenizers
 
 
 def _renumbered(part: Any, new: dict[int, int]) -> Any:
-    """A post-processor's tokens: `ids` of a template, and pairs such as ["[SEP]", 102] of BERT's and others'."""
+    """A post-processor's tokens: `ids` of a template, and pairs as ["[SEP]", 102] of BERT's and others'."""
     if isinstance(part, dict):
         return {
             name: [new.get(id, id) for id in value] if name == "ids" else _renumbered(value, new)

@@ -1,4 +1,4 @@
-"""Both towers of a run of pictures with captions as ONNX nodes: pixels, or tokens, in; vectors of length 1 out.
+"""Both towers of pictures with captions as ONNX nodes: pixels, or tokens, in; vectors of length 1 out.
 
 The seeing towers are those of `towers`; the reading ones are here, translated whole in the order of their own
 forward, since how long a caption is must stay open. Tokens have -1 where a caption is over.
@@ -57,9 +57,12 @@ def _model(run: Run, graph: Graph, features: str, given: str) -> onnx.ModelProto
     graph.output(VECTORS, unit(graph, features), "float", ["N", "D"])
     if (size := sum(constant.ByteSize() for constant in graph.constants)) > MOST:
         raise SadariError(
-            f"an ONNX file ends at 2 GB, and a tower of this run takes {size / 1e9:.1f} GB; use --to safetensors"
+            f"an ONNX file ends at 2 GB, and a tower of this run takes {size / 1e9:.1f} GB; use --to "
+            f"safetensors"
         )
-    said = f"A tower of a Sadari run, rung {run.rung}, task match.\n\nInput: {given}.\nOutput: {VECTORS}, float "
+    said = (
+        f"A tower of a Sadari run, rung {run.rung}, task match.\n\nInput: {given}.\nOutput: {VECTORS}, float "
+    )
     made = graph.model(f"sadari {run.rung}", f"{said}[N, D], of length 1. README.md beside it says the rest.")
     onnx.checker.check_model(made, full_check=True)
     return made
@@ -75,7 +78,9 @@ def bag_of_words(graph: Graph, model: BagOfWords, tokens: str) -> str:
 
 def clip(graph: Graph, model: CLIP, tokens: str) -> str:
     """(N, D): what the layers make of each caption's end."""
-    places = graph.add("Range", whole(graph, 0), graph.add("Squeeze", _length(graph, tokens)), whole(graph, 1))
+    places = graph.add(
+        "Range", whole(graph, 0), graph.add("Squeeze", _length(graph, tokens)), whole(graph, 1)
+    )
     row, column = (graph.add("Unsqueeze", places, whole(graph, [axis])) for axis in (1, 0))
     past = graph.add("GreaterOrEqual", row, column)  # (T, T)
     x = graph.add("Gather", graph.weight(model.token_embedding.weight), _written(graph, tokens))

@@ -4,7 +4,7 @@ Layers are translated one by one, as `network` meets them while it traces. A Vis
 for its pictures' size as it goes, is translated whole, and so is the search for the nearest pictures.
 
 Making a picture file a square of pixels stays outside: no runtime shrinks a JPEG as Pillow does, bit for bit.
-`preprocess` is the code that does it, for whoever has Pillow and NumPy and nothing of ours.
+`pixel_code.preprocess` is the code that does it, for whoever has Pillow and NumPy and nothing of ours.
 
 Alphabet: N pictures, C channels, H x W pixels, T tokens, D width, P pixels after reducing, M stored pictures,
 K neighbours.
@@ -13,7 +13,6 @@ K neighbours.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from sadari.data import decode_image
 from sadari.data.spec_images import ImageSpec
 from sadari.errors import SadariError
 from sadari.export.graph import Graph
@@ -45,49 +43,6 @@ def pixels(graph: Graph, spec: ImageSpec) -> str:
     scaled = graph.add("Mul", graph.cast(given, "float"), graph.either(1 / (255 * deviation)))
     shifted = graph.add("Add", scaled, graph.either(-mean / deviation))
     return graph.add("Transpose", shifted, perm=[0, 3, 1, 2])
-
-
-def preprocess(spec: ImageSpec) -> str:
-    """A Python file whose `pixels(path)` is what the input takes of a picture file: the code of `decode`."""
-    names = ("_ALPHA", "_DEPTHS", "_WHITE")
-    constants = [f"{name} = {getattr(decode_image, name)!r}" for name in names]
-    parts: tuple[Any, ...] = (
-        decode_image._upright,
-        decode_image._flat,
-        decode_image._shallow,
-        decode_image._square,
-        decode_image._resized,
-    )
-    own = {"SIZE": spec.size, "FIT": spec.fit, "CHANNELS": spec.channels, "FORMATS": decode_image.FORMATS}
-    return "\n\n\n".join(
-        [
-            _HEAD + "\n".join([*(f"{name} = {value!r}" for name, value in own.items()), *constants]),
-            _PIXELS.strip(),
-            *(inspect.getsource(part).strip() for part in parts),
-        ]
-    ) + "\n"  # fmt: skip
-
-
-_HEAD = '''"""What the network takes of a picture file: pixels(path), uint8 (1, SIZE, SIZE, CHANNELS).
-
-It needs Pillow and NumPy. Several pictures are answered together: np.concatenate([pixels(p) for p in paths]).
-"""
-
-from __future__ import annotations
-
-from contextlib import suppress
-
-import numpy as np
-from PIL import Image, ImageOps
-
-'''
-_PIXELS = '''
-def pixels(path) -> np.ndarray:
-    """(1, SIZE, SIZE, CHANNELS): turned upright, on white, made a square."""
-    with Image.open(path, formats=FORMATS) as picture:
-        flat = _upright(picture, "L" if CHANNELS == 1 else "RGB", 2 * SIZE)
-    return np.asarray(_square(flat, SIZE, FIT), np.uint8).reshape(1, SIZE, SIZE, CHANNELS)
-'''
 
 
 class Features(nn.Module):

@@ -32,6 +32,7 @@ from sadari.errors import SadariError
 from sadari.inspection.captioned import captioned
 from sadari.inspection.record import Recorder
 from sadari.inspection.rows import PARTS, Part
+from sadari.inspection.thumbnails import thumbnails
 from sadari.inspection.view import View, say
 from sadari.inspection.where import over_pixels
 
@@ -77,9 +78,9 @@ TEXTS = {
     "see_own": (
         "With another of these captions in place of its own, a picture's map has a correlation of {alike} "
         "with the first: {verdict} {attention}Only what speaks for the words is hot; places that speak "
-        "against them are left white.",
+        "against them are left white.{cover}",
         "제 설명 대신 여기 있는 다른 설명을 넣으면 지도의 상관은 {alike}입니다. {verdict} {attention}뜨거운 "
-        "곳은 그 말에 힘을 싣는 곳뿐이고, 반대하는 곳은 비워 둡니다.",
+        "곳은 그 말에 힘을 싣는 곳뿐이고, 반대하는 곳은 비워 둡니다.{cover}",
     ),
     "follows": (
         "the words decide what is hot.",
@@ -95,11 +96,16 @@ TEXTS = {
     ),
     "see_one": (
         "The words fit best the picture of “{best}”. {attention}A map shows what a cosine rests on, however "
-        "small that cosine is: look at the number first.",
+        "small that cosine is: look at the number first.{cover}",
         "이 말은 “{best}” 그림에 가장 잘 맞습니다. {attention}지도는 코사인이 아무리 작아도 그것이 어디에 "
-        "기대는지 보일 뿐이니, 숫자를 먼저 보십시오.",
+        "기대는지 보일 뿐이니, 숫자를 먼저 보십시오.{cover}",
+    ),
+    "cover": (
+        " A cover is a change too: grey on a white ground may take something away or add it.",
+        " 가리는 것도 바꾸는 것입니다. 흰 바탕의 회색은 무엇을 지울 수도, 더할 수도 있습니다.",
     ),
     "picture": ("picture", "그림"),
+    "speaks": ("speaks for them", "힘을 싣는 곳"),
     "worth": ("worth of each place", "자리마다의 값"),
     "heat": ("speaks for the words", "그 말에 힘을 싣는 곳"),
     "attention_map": ("looked at", "본 곳"),
@@ -128,7 +134,7 @@ def patches(
 
     worth (N, h, w): of each place, may be below 0; heat (N, H, W): what is above 0, over the pixels, its
     largest 1; of a Vision Transformer looked (N, h, w) and looked_heat (N, H, W); cosine (N,); caption (N,):
-    the words asked for; own (N,): each picture's first caption; picture (N, H, W, C) uint8.
+    the words asked for; own (N,): each picture's first caption; picture (N, H, W, C) uint8, made smaller.
     SadariError for a count that there is not, and a caption of no word.
     """
     if not LEAST <= count <= LARGEST:
@@ -145,34 +151,36 @@ def patches(
         others = maps_of(run, shown.pixels, asked.roll(1, 0))
         alike = correlation(maps.worth, others.worth)
     near = None if looked is None else correlation(maps.worth, looked)
-    size, cut = shown.pixels.shape[1:3], patch_of(run)
+    small = thumbnails(shown.pixels)
+    size, shares = small.shape[1:3], covered_shares(run, shown.pixels.shape[1:3])
     arrays = {
         "worth": maps.worth.astype(np.float32),
-        "heat": np.stack([_heat(np.maximum(one, 0), size, cut) for one in maps.worth]),
+        "heat": np.stack([_heat(np.maximum(one, 0), size, shares) for one in maps.worth]),
         "cosine": maps.cosine.astype(np.float32),
         "caption": np.array(texts),
         "own": np.array(shown.texts),
-        "picture": shown.pixels,
+        "picture": small,
     }
     if looked is not None:
         arrays["looked"] = looked.astype(np.float32)
-        arrays["looked_heat"] = np.stack([_heat(one - one.min(), size, cut) for one in looked])
+        arrays["looked_heat"] = np.stack([_heat(one - one.min(), size, shares) for one in looked])
     line = is_line(run.model)
     said: dict[str, Any] = {
         "rung": run.rung,
-        "alike": 0.0 if alike is None else alike,
+        "alike": _two(alike or 0.0),
+        "cover": "" if line else TEXTS["cover"],
         "verdict": TEXTS["follows" if (alike or 0.0) < SLIGHT else "stays"],
-        "attention": "" if near is None else say(TEXTS, "attention", looked=near),
+        "attention": "" if near is None else say(TEXTS, "attention", looked=_two(near)),
         "caption": texts[0][:SHOWN],
         "best": shown.texts[int(maps.cosine.argmax())][:SHOWN],
-        "low": float(maps.cosine.min()),
-        "high": float(maps.cosine.max()),
+        "low": _two(float(maps.cosine.min())),
+        "high": _two(float(maps.cosine.max())),
     }
     kind = "one" if alike is None else "own"
     places = " × ".join(map(str, maps.worth.shape[1:]))
     return View(
         "patches",
-        say(TEXTS, "title_same" if kind == "own" and said["alike"] >= SLIGHT else f"title_{kind}", **said),
+        say(TEXTS, "title_same" if (alike or 0.0) >= SLIGHT else f"title_{kind}", **said),
         say(
             TEXTS, f"caption_{'line' if line else 'covered'}", places=places, part=PARTS[part],
             looked="" if looked is None else TEXTS["looked"],
@@ -187,7 +195,7 @@ def patches(
             "numbers": shown.numbers.tolist(),
         },
         {
-            **{name: TEXTS[name] for name in ("picture", "worth", "heat", "cosine", "caption")},
+            **{name: TEXTS[name] for name in ("picture", "worth", "heat", "speaks", "cosine", "caption")},
             "looked": TEXTS["attention_map"],
             "looked_heat": TEXTS["attention_map"],
         },
@@ -228,6 +236,12 @@ def grid_of(run: Run, size: tuple[int, ...]) -> tuple[int, int]:
     if patch := patch_of(run):
         return size[0] // patch, size[1] // patch
     return min(PLACES, size[0]), min(PLACES, size[1])
+
+
+def covered_shares(run: Run, size: tuple[int, ...]) -> tuple[float, float]:
+    """Which shares of height and width the places take; pixels behind the last patch are not looked at."""
+    patch, (h, w) = patch_of(run), grid_of(run, size)
+    return (h * patch / size[0], w * patch / size[1]) if patch else (1.0, 1.0)
 
 
 def is_line(model: Any) -> bool:
@@ -280,9 +294,16 @@ def _cosine(
     return (image * text).sum(-1).double().numpy()
 
 
-def _heat(places: Float[np.ndarray, "h w"], size: tuple[int, ...], patch: int) -> Float[np.ndarray, "H W"]:
-    """A map over the pixels, its largest 1; pixels behind the last patch have none."""
-    spread = (places.shape[0] * patch, places.shape[1] * patch) if patch else size
+def _heat(
+    places: Float[np.ndarray, "h w"], size: tuple[int, ...], shares: tuple[float, float]
+) -> Float[np.ndarray, "H W"]:
+    """A map over the pixels, its largest 1; what lies behind the last patch has none."""
+    spread = [max(round(share * length), 1) for share, length in zip(shares, size, strict=True)]
     heat = np.zeros(size, np.float32)
-    heat[: spread[0], : spread[1]] = over_pixels(places / (places.max() or 1.0), spread[:2])
-    return heat
+    heat[: spread[0], : spread[1]] = over_pixels(places / (places.max() or 1.0), tuple(spread))
+    return heat.round(3)
+
+
+def _two(value: float) -> str:
+    """Two decimals with a real minus sign; a rounded zero has none."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
