@@ -55,17 +55,19 @@ def recognise(
         return source, "captions", task or "match"
     if task == "language":
         return source, "text", task
-    if kind == "images" or (kind is None and any(name in TELLING for name in reading or {})):
-        return source, "images", task or "classify"
     entry = _builtin(source)
     if entry is not None and entry.kind in ("images", "captions") and kind is None:
         return source, entry.kind, task or entry.task
+    unsaid = kind is None and task is None and target is None
+    if kind == "images" or (kind is None and any(name in TELLING for name in reading or {})):
+        if unsaid and (_of_captions(source) or _captioned(source, memory)):
+            return source, "captions", "match"
+        return source, "images", task or "classify"
     if entry is not None:
         asked = "text" if entry.kind == "text" or (reading or {}).get("text") else "table"
         own = kind or ("pairs" if entry.kind == "pairs" else asked)
         return source, own, task or (None if own == "table" else entry.task)
-    unsaid = kind is None and task is None and target is None
-    if unsaid and isinstance(source, str | Path) and _of_captions(source):
+    if unsaid and _of_captions(source):
         return source, "captions", "match"
     if isinstance(source, str | Path) and kind is None and _of_images(source):
         return source, "images", task or "classify"
@@ -82,7 +84,7 @@ def recognise(
             return source, "text", task or "classify"
         if task != "regress" and image_column(table, target or table.target) is not None:
             captioned = nothing_said and _said(table.schema)
-            return table, *(("captions", "match") if captioned else ("images", "classify"))
+            return (table, "captions", "match") if captioned else (table, "images", "classify")
         if task != "regress" and text_column(table, target or table.target) is not None:
             return table, "text", "classify"
         return table, "table", task
@@ -97,8 +99,19 @@ def _of_images(source: str | Path) -> bool:
         return False
 
 
-def _of_captions(source: str | Path) -> bool:
-    """Whether a path is a folder, shards, or lines of JSON of pictures and what is said of each."""
+def _captioned(source: Any, memory: int) -> bool:
+    """Whether a table has pictures and what is said of each."""
+    try:
+        table = source if isinstance(source, Table) else open_table(source, memory=memory)
+        return image_column(table) is not None and _said(table.schema)
+    except SadariError:  # whoever opens it says what is wrong
+        return False
+
+
+def _of_captions(source: Any) -> bool:
+    """Whether a source is a folder, shards, or lines of JSON of pictures and what is said of each."""
+    if not isinstance(source, str | Path):
+        return False
     try:
         path = Path(source).expanduser()
         if is_shards(source) or (path.is_dir() and holds_captions(path)):

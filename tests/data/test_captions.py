@@ -391,8 +391,10 @@ def test_captions_are_recognised_and_labels_are_not(tmp_path: Path) -> None:
     for name in ("said.jsonl", "said.csv"):
         assert recognise(str(tmp_path / name))[1:] == ("captions", "match")
         assert recognise(str(tmp_path / name), target="caption")[1] == "images"
+        assert recognise(str(tmp_path / name), reading={"size": 8})[1:] == ("captions", "match")
     for name in ("told.jsonl", "told.csv"):
         assert recognise(str(tmp_path / name))[1] == "images"
+        assert recognise(str(tmp_path / name), reading={"size": 8})[1] == "images"
     beside = tmp_path / "beside"
     beside.mkdir()
     Image.new("RGB", (8, 8), "red").save(beside / "one.png")
