@@ -180,7 +180,7 @@ def answer(
         return None
     drawn = np.stack([resamples.scores(metric, part) for part in curve.contributions], axis=1)  # (R, S)
     points = np.array([[metric.reduce(part.mean(0)) for part in curve.contributions]], dtype=np.float64)
-    losses, point = (1 - drawn, 1 - points) if metric.higher else (drawn, points)
+    losses, point = (metric.most - drawn, metric.most - points) if metric.higher else (drawn, points)
     gain = float(doubling(curve.rows, point)[0])
     low, high = np.quantile(doubling(curve.rows, losses), [0.025, 0.975])
     low, high = min(float(low), gain), max(float(high), gain)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sadari.bleu import statistics
 from sadari.data.prepare import prepare
 from sadari.data.toy import planted
 from sadari.fitting import plan_fit, run_fit
@@ -97,6 +98,19 @@ def test_accuracy_rises_as_its_error_falls() -> None:
     said = answer(Curve("logistic", ROWS, parts), accuracy, Resamples(2000), None)
     assert said is not None and said["answer"] == "data" and said["gain"] == pytest.approx(0.042, abs=0.02)
     assert " points of accuracy" in said["reasons"]["en"]
+
+
+def test_a_score_of_a_hundred_rises_as_what_it_lacks_falls() -> None:
+    """BLEU 10, 15, 24 and 33: what is missing to 100 falls, and so it was for 8,000 strings and more."""
+    bleu, draw, parts = METRICS["bleu"], np.random.default_rng(0), []
+    for right in (0.55, 0.62, 0.7, 0.78):
+        words = draw.integers(0, 50, (300, 12))
+        said = np.where(draw.random(words.shape) < right, words, 51)
+        texts = [[" ".join(map(str, row)) for row in side] for side in (said.tolist(), words.tolist())]
+        parts.append(bleu.contributions(statistics(*texts), np.zeros(300)))
+    said = answer(Curve("transformer", ROWS, tuple(parts)), bleu, Resamples(300), None)
+    assert said is not None and said["answer"] == "data"
+    assert 1 < said["gain"] < 30 and said["low"] < said["gain"] < said["high"]
 
 
 def test_the_line_learns_from_nested_parts(tmp_path: Path) -> None:

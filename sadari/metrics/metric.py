@@ -39,6 +39,8 @@ class Metric:
     """
     digits: int = 3
     """Significant digits of the score, where it is no share."""
+    most: float = 1.0
+    """The best score that there is, where higher is better."""
 
     def score(self, predictions: np.ndarray, targets: np.ndarray) -> float:
         return float(self.reduce(self.contributions(predictions, targets).mean(0)))

@@ -40,6 +40,7 @@ METRICS = (
         ),
         _counted,
         _of_sums(bleu.bleu),
+        most=100.0,
     ),
     Metric(
         "chrf",
@@ -56,6 +57,7 @@ METRICS = (
         ),
         _counted,
         _of_sums(bleu.chrf),
+        most=100.0,
     ),
     Metric(
         "rouge-l",
@@ -70,6 +72,7 @@ METRICS = (
         ),
         lambda statistics, targets: statistics,
         bleu.rouge,
+        most=100.0,
     ),
     Metric(
         "exact",
