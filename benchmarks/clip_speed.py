@@ -15,7 +15,7 @@ Training is a step of forward, softmax loss, backward and AdamW; ours multiplies
 where that pays. Captions are of 8 to 14 tokens, like those that people write.
 
     pip install open_clip_torch transformers torchvision      in a venv of its own
-    python benchmarks/clip_speed.py           ten minutes, four of which compile; writes results/clip_speed.csv
+    python benchmarks/clip_speed.py           ten minutes, four to compile; writes results/clip_speed.csv
     python benchmarks/clip_speed.py --quick   without compiled peers; writes nothing
 """
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_is_refused(
             refused.export("onnx")
         assert not list(refused.path.glob("*.onnx"))
     with pytest.raises(
-        SadariError, match="--to 'tflite' is no format; choose one of: safetensors, marian, ctranslate2$"
+        SadariError, match=r"--to 'tflite' is no format; choose one of: safetensors, marian, ctranslate2$"
     ):
         run.export("tflite")
     (tmp_path / "full").mkdir()

@@ -35,9 +35,9 @@ def prompts(brush: Brush) -> alt.TopLevelMixin:
     base, plain = alt.Chart(data), alt.Chart(table(x=score[:1]))
     picture = alt.layer(
         base.mark_bar().encode(x, y, color=alt.Color("tone:N", scale=None)),
-        plain.mark_rule(color=INK, strokeDash=[4, 3]).encode(axis_x(None, domain=[0, most])),
+        plain.mark_rule(color=INK, strokeDash=[4, 3]).encode(axis_x(brush.label("score"), domain=[0, most])),
         base.mark_rule(color=INK, strokeWidth=1.6).encode(
-            axis_x(None, "low", domain=[0, most]), y, alt.X2("high:Q")
+            axis_x(brush.label("score"), "low", domain=[0, most]), y, alt.X2("high:Q")
         ),
         base.mark_text(align="left", color=SOFT).encode(y, alt.Text("t:N"), x=alt.value(width + 8)),
     )

@@ -71,10 +71,10 @@ def _map(brush: Brush, name: str, reach: float, width: float, height: float) -> 
         alt.Chart(frame).mark_rect(filled=False, stroke=GRID).encode(*axes, *beyond),
         alt.Chart(lines).mark_rule(stroke=FAINT, strokeWidth=0.7, opacity=0.45).encode(*axes, *beyond),
         alt.Chart(dots).mark_circle(size=22, opacity=0.75).encode(*axes, color=tones),
+        *_shown(brush, list(shown), ends, axes, (width, HEAD + side)),
         cross.mark_point(shape="cross", size=240, filled=True, opacity=1, stroke=INK, strokeWidth=1.5).encode(
             *axes, color=colour
         ),
-        *_shown(brush, list(shown), ends, axes, (width, HEAD + side)),
         _words(brush.view.label(name, brush.lang), 2, HEAD / 2 - 2, axes, INK, BODY, width),
         _words(
             f"{brush.label('x')} →, {brush.label('y')} ↑",

@@ -44,7 +44,7 @@ from sadari.cli.options import (
 )
 from sadari.cli.settings import option, with_options
 from sadari.errors import SadariError
-from sadari.lang import Lang, default_lang, pick
+from sadari.lang import Lang, default_lang, in_unit, pick, unit_of
 
 if TYPE_CHECKING:
     from sadari.fitting import Plan
@@ -203,10 +203,8 @@ def _tell(run: Run, planned: Plan, loop: list[str], lang: Lang) -> None:
         say.aside(pick(TEXTS, "solved", lang, rung=run.rung, options=", ".join(loop)))
     metric, rows = find_metric(None, prepared.task), prepared.validation
     targets = own_targets(prepared, rows)
-    line = pick(
-        TEXTS,
-        "fitted",
-        lang,
+    template = in_unit(TEXTS["fitted"][lang == "ko"], unit_of(prepared.kind, prepared.task))
+    line = template.format(
         rung=run.rung,
         metric=metric.title[lang == "ko"],
         score=metric.show(metric.score(run.answers(rows), targets)),

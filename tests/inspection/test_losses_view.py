@@ -20,7 +20,7 @@ from sadari.errors import SadariError
 from sadari.inspection import look
 from sadari.inspection.captioned import captioned
 from sadari.inspection.losses import amounts_to, balanced, pushed
-from tests.inspection.small_captions import RUNGS, check_words, small
+from tests.inspection.small_captions import RUNGS, check_words, marks, small
 
 COSINES = st.floats(-1, 1)
 
@@ -106,5 +106,5 @@ def test_sentences_and_drawings_in_both_languages(rung: str) -> None:
     for lang, width in (("en", WIDE), ("ko", NARROW)):
         chart = draw(view, lang, width)  # type: ignore[arg-type]
         chart.to_dict(validate=True)
-        assert "NaN" not in svg(chart)
+        assert "NaN" not in marks(svg(chart))
     assert png(chart)[:4] == b"\x89PNG"

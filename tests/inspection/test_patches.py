@@ -16,7 +16,7 @@ from sadari.errors import SadariError
 from sadari.inspection import look
 from sadari.inspection.captioned import captioned
 from sadari.inspection.patches import correlation, grid_of, looked_at, maps_of
-from tests.inspection.small_captions import RUNGS, check_words, small
+from tests.inspection.small_captions import RUNGS, check_words, marks, small
 
 
 def test_of_a_line_shares_and_the_biass_add_up_to_the_cosine() -> None:
@@ -125,6 +125,6 @@ def test_sentences_and_drawings_in_both_languages(rung: str) -> None:
         chart = draw(view, lang, width)  # type: ignore[arg-type]
         chart.to_dict(validate=True)
         drawing = svg(chart)
-        assert drawing.count("data:image/png") == 3 * tiles and "NaN" not in drawing
+        assert drawing.count("data:image/png") == 3 * tiles and "NaN" not in marks(drawing)
     assert png(chart)[:4] == b"\x89PNG"
     assert look(small(rung), "patches", count=1).facts["alike"] is None

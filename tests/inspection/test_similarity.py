@@ -16,7 +16,7 @@ from sadari.charts.theme import NARROW, WIDE
 from sadari.errors import SadariError
 from sadari.inspection import look
 from sadari.inspection.captioned import Captioned, captioned, right
-from tests.inspection.small_captions import RUNGS, check_words, small
+from tests.inspection.small_captions import RUNGS, check_words, marks, small
 
 
 def pictures(subjects: list[int], wordings: list[int]) -> Captioned:
@@ -133,7 +133,7 @@ def test_sentences_and_drawings_in_both_languages(rung: str, values: str) -> Non
         chart = draw(view, lang, width)  # type: ignore[arg-type]
         chart.to_dict(validate=True)
         drawing = svg(chart)
-        assert drawing.count("data:image/png") == len(view.arrays["caption"]) and "NaN" not in drawing
+        assert drawing.count("data:image/png") == len(view.arrays["caption"]) and "NaN" not in marks(drawing)
     assert png(chart)[:4] == b"\x89PNG"
 
 

@@ -20,7 +20,7 @@ from sadari.inspection import look
 from sadari.inspection.captioned import captioned
 from sadari.inspection.space import begun, main_directions, space_of
 from sadari.metrics.match import ranks
-from tests.inspection.small_captions import RUNGS, check_words, small
+from tests.inspection.small_captions import RUNGS, check_words, marks, small
 
 
 @given(rows=st.integers(3, 12), width=st.integers(1, 6), seed=st.integers(0, 50))
@@ -108,5 +108,5 @@ def test_sentences_and_drawings_in_both_languages(rung: str) -> None:
     for lang, width in (("en", WIDE), ("ko", NARROW)):
         chart = draw(view, lang, width)  # type: ignore[arg-type]
         chart.to_dict(validate=True)
-        assert "NaN" not in svg(chart)
+        assert "NaN" not in marks(svg(chart))
     assert png(chart)[:4] == b"\x89PNG"
