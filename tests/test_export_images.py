@@ -40,6 +40,7 @@ from sadari.models.vgg import VGG
 from sadari.models.vit import ViT
 from sadari.runs import Run
 from sadari.tasks_images import normalised
+from tests.drawings import captioned
 
 SIDE = 16
 VIT = "network=vit size=16 channels=3 mean=0.5,0.5,0.5 deviation=0.5,0.5,0.5 variant=vit-32 width=16 "
@@ -198,6 +199,10 @@ def fitted(rung: str, photos: Prepared, eye: Path, out: Path) -> Run:
         **{name: {"weights": str(eye)} for name in ("probe", "fine-tune")},
     }
     teacher = {"teacher": eye} if rung == "distilled" else {}
+    if rung == "zero-shot":
+        drawings = captioned(out.parent / "drawings", 2)
+        towers = sadari.fit("bag-of-words", drawings, out=out.parent / "towers", budget="2steps").path
+        small[rung] = {"towers": str(towers)}
     model = small.get(rung, {})
     return sadari.fit(rung, "photos", prepared=photos, out=out, budget="3steps", model=model, **teacher)
 
