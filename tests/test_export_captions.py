@@ -26,6 +26,7 @@ from sadari.files import read_json
 from sadari.models.bag_of_words import BagOfWords
 from sadari.models.clip import CLIP, HIGHEST
 from sadari.models.eye import SMALLEST
+from sadari.models.picture_tower import described, open_towers, read_words
 from sadari.models.siglip import SigLIP
 from sadari.runs import Run
 from tests.drawings import WORDS, captioned
@@ -227,6 +228,18 @@ def test_transformers_gives_the_same_vectors(
     bias = 0.0 if run.model.logit_bias is None else float(run.model.logit_bias.detach())
     logits = float(run.model.scale().detach()) * image @ text.T + bias
     np.testing.assert_allclose(found.logits_per_image.numpy(), logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("rung", ["clip", "siglip"])
+def test_what_is_written_for_the_hub_is_read_back(
+    rung: str, runs: dict[str, Run], data: Path, tmp_path: Path
+) -> None:
+    run = runs[rung]
+    folder = str(run.export("huggingface", tmp_path / "hub"))
+    network, found = open_towers(folder, read_words(described(folder)))
+    read = network.encode_text(torch.from_numpy(found.tokens(TEXTS)))
+    seen = np.stack([run.spec.pictures.decode(path) for path in files(data)])
+    np.testing.assert_allclose(F.normalize(read).numpy(), vectors(run, seen, TEXTS)[1], atol=1e-6)
 
 
 def test_a_bare_fast_tokenizer_reads_the_same_tokens(runs: dict[str, Run], tmp_path: Path) -> None:

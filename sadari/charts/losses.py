@@ -48,11 +48,12 @@ def _pushes(brush: Brush, width: float, domain: list[float]) -> Any:
 
 
 def _floor(brush: Brush) -> float:
-    """The lowest push that is drawn, in per cent: what false pairs feel, down to their first percentile."""
+    """The lowest push that is drawn, in per cent: what false pairs feel, down to their first percentile and
+    not below a thousandth."""
     share = np.cumsum(brush["false"])
     first = brush["edge"][int(np.searchsorted(share, 0.01))]
     least = min(float(np.interp(first, brush["similarity"], brush[key])) for key in LINES)
-    return float(10.0 ** np.floor(np.log10(min(max(100 * least, 1e-5), 0.1))))
+    return float(10.0 ** np.floor(np.log10(min(max(100 * least, 1e-3), 0.1))))
 
 
 def _histogram(brush: Brush, width: float, domain: list[float]) -> Any:

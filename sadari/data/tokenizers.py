@@ -58,9 +58,9 @@ _WORD = rf"{_LETTER}+(?:['’]\p{{L}}+)*| ?(?:{_EMOJI}|[^\s\p{{L}}\p{{M}}\p{{N}}
 _PIECE = r" ?\p{L}[\p{L}\p{M}]*| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+"  # of `unigram`: a word with its space
 
 # What the special tokens are called in the files of others, in order of preference.
-_UNKNOWN = ("[UNK]", "<unk>", "<|unk|>", "<UNK>")
-_START = ("[CLS]", "<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>")
-_END = ("[SEP]", "</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>")
+_UNKNOWN = ("[UNK]", "<unk>", "<|unk|>", "<UNK>", "<|unknown|>")
+_START = ("[CLS]", "<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>", "<|start|>")
+_END = ("[SEP]", "</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "<|end|>")
 
 
 class Tokenizer:

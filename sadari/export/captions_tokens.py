@@ -87,7 +87,7 @@ def tokenizer_files(
     """tokenizer.json and tokenizer_config.json. `masked`: whether padding is hidden from the model."""
     token = library.id_to_token
     unknown = spec.tokenizer.unknown
-    end = max(library.encode("").ids[-1:], default=pad)
+    end = library.encode("").ids[-1]
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": spec.length,

@@ -167,7 +167,8 @@ def losses(run: Run, *, part: Part = "test", language: str | None = None) -> Vie
         {
             name: TEXTS[name]
             for name in (
-                "similarity", "softmax_settled", "softmax_median", "sigmoid", "push", "share", "true", "false"
+                "similarity", "softmax_settled", "softmax_median", "sigmoid", "push", "median", "share",
+                "true", "false",
             )
         },
     )  # fmt: skip

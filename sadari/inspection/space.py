@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAPPED = 120  # pairs that are drawn, so that lines can be told apart
 PICTURED = 10  # of them as pictures
 SIDE = 60  # pixels of them, at most
+COMPARED = 1000  # pairs whose gap is measured
 FEWEST = 3  # pairs that have a map
 
 TEXTS = {
@@ -120,7 +121,7 @@ def space(run: Run, *, part: Part = "test", language: str | None = None) -> View
     captions; caption (M,); picture (P, h, w, C) uint8: those of the first P pairs drawn.
     SadariError for a part of fewer than three pairs.
     """
-    pairs = captioned(run, part, language=language)
+    pairs = captioned(run, part, COMPARED, language)
     if len(pairs) < FEWEST:
         raise SadariError(f"{len(pairs)} pairs in the {part} part; a map needs {FEWEST}, take another --part")
     vectors = pairs.vectors(run)

@@ -126,7 +126,7 @@ def import_huggingface(state: State) -> dict[str, Tensor]:
 def export_huggingface(state: State) -> dict[str, Tensor]:
     """Weights by the names of transformers' CLIPModel, which knows no ResNet and no bias: SadariError."""
     if "logit_bias" in state:
-        raise SadariError("logit_bias: Hugging Face's CLIP knows only the softmax loss; fit loss=softmax")
+        raise SadariError("logit_bias: Hugging Face's CLIP knows only the softmax loss; fit contrast=softmax")
     if "visual.class_embedding" not in state:
         raise SadariError("Hugging Face's CLIP has no ResNet for pictures; fit variant=vit-b32, or another")
     whole, layer, towers = _turned(WHOLE), _turned(IN_LAYER), _turned(TOWERS)
