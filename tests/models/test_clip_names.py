@@ -95,7 +95,7 @@ def test_weights_of_another_model_are_refused() -> None:
         imported({})
     with pytest.raises(SadariError, match="no ResNet for pictures; fit variant=vit-b32, or another"):
         export_huggingface(CLIP(RESNET, (3, 64, 64), WORDS).state_dict())
-    sigmoid = CLIP(CLIPConfig(**(vars(SMALL) | {"loss": "sigmoid"})), SHAPE, WORDS)
+    sigmoid = CLIP(CLIPConfig(**(vars(SMALL) | {"contrast": "sigmoid"})), SHAPE, WORDS)
     with pytest.raises(SadariError, match="logit_bias: Hugging Face's CLIP knows only the softmax loss"):
         export_huggingface(sigmoid.state_dict())
 
