@@ -61,6 +61,9 @@ def test_all_translate_the_same_ten_unpicked_sources_and_no_judge_stands_beside(
     assert not [entry for entry in made.rungs if entry["outside"]]
     assert made.content["metric"]["name"] == "bleu" and made.content["metric"]["beside"] == "chrf"
     report = (made.path / "report.html").read_text(encoding="utf-8")
+    signed = made.content["metric"]["signatures"]
+    assert list(signed) == ["BLEU", "chrF"]
+    assert all(f"{name} {said}" in report and "|version:" in said for name, said in signed.items())
     assert "고르지 않은 시험 쌍 열 개" in report and samples["sources"][3] in report and "심판" not in report
 
 

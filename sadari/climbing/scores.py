@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from sadari.bleu import signature
 from sadari.climbing.ascent import Fitted
 from sadari.climbing.folder import kept
 from sadari.climbing.retrieved import Vectors, recalls, searched
@@ -281,6 +282,11 @@ def _of_pictures(prepared: Prepared) -> dict[str, Any]:
     }
 
 
+def _signatures(*metrics: Metric) -> dict[str, str]:
+    """How scores of translations came about, as sacrebleu writes it; nothing of other scores."""
+    return {metric.call("en"): signature(metric.name) for metric in metrics if metric.task == "translate"}
+
+
 def samples(prepared: Prepared, fitted: Sequence[Fitted], seed: int) -> dict[str, Any] | None:
     """What each rung writes, for a task whose answers are texts."""
     if prepared.task == "language":
@@ -352,5 +358,6 @@ def describe(prepared: Prepared, metric: Metric, worth: float | None) -> dict[st
             "beside": second.name,
             "beside_definitions": {lang: second.define(lang) for lang in languages},
             "rule": {lang: rule(worth, metric, lang) for lang in languages},
+            "signatures": _signatures(metric, second),
         },
     }

@@ -23,6 +23,8 @@ KINDS = ("table", "series", "text", "pairs", "images", "captions")
 TELLING = ("image", "size", "fit", "channels")
 OF_IMAGES = (*TELLING, "hold_out")
 """What can be said of how pictures are read; by the first of it, that they are pictures."""
+OF_CAPTIONS = ("caption", "languages", "tokenizer", "vocabulary", "length")
+"""And of how their captions are."""
 _PLAIN = text_files.SUFFIXES
 _LINES = (".jsonl", ".ndjson")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from sadari.data.kinds import OF_IMAGES, recognise
+from sadari.data.kinds import OF_CAPTIONS, OF_IMAGES, recognise
 from sadari.data.learn import Learner
 from sadari.data.mapped import map_array
 from sadari.data.spec import TableSpec, target_values
@@ -133,10 +133,8 @@ def prepare(
             flag = f"--drop {drop[0]}" if drop else "--log-target"
             name = source.name if isinstance(source, Table) else source
             raise SadariError(f"{flag} is for tables, and {name} is read as {kind}; leave it out")
-        if kind == "images":
-            return _prepare_images(source, target, task, seed, dict(reading or {}), memory, cache)
-        if kind == "captions":
-            return _prepare_captions(source, target, task, seed, dict(reading or {}), memory, cache)
+        if pictured:
+            return _prepare_pictures(source, kind, target, task, seed, dict(reading or {}), memory, cache)
         if kind == "pairs":
             return _prepare_pairs(source, target, task, seed, dict(reading or {}), memory, cache)
         return _prepare_text(source, target, task, seed, dict(reading or {}), memory, cache)
@@ -181,8 +179,9 @@ def _prepare_pairs(
     return prepare_pairs(source, target=target, seed=seed, memory=memory, cache=cache, **reading)
 
 
-def _prepare_images(
+def _prepare_pictures(
     source: Any,
+    kind: str,
     target: str | None,
     task: str | None,
     seed: int,
@@ -190,35 +189,21 @@ def _prepare_images(
     memory: int,
     cache: Path | None,
 ) -> Prepared:
-    from sadari.data.prepare_images import prepare_images  # it stands on this file
+    """Pictures with classes, or with captions."""
+    from sadari.data.prepare_captions import prepare_captions  # both stand on this file
+    from sadari.data.prepare_images import prepare_images
 
-    if task not in (None, "classify"):
-        raise SadariError(f"{task!r} is not a task of pictures; choose classify")
-    if others := [name for name, value in reading.items() if value and name not in OF_IMAGES]:
-        raise SadariError(f"--{others[0]} is for texts, and {source} is read as pictures; leave it out")
-    chosen = {name: value for name, value in reading.items() if name in OF_IMAGES and value}
-    return prepare_images(source, target=target, seed=seed, memory=memory, cache=cache, **chosen)
-
-
-def _prepare_captions(
-    source: Any,
-    target: str | None,
-    task: str | None,
-    seed: int,
-    reading: dict[str, Any],
-    memory: int,
-    cache: Path | None,
-) -> Prepared:
-    from sadari.data.prepare_captions import prepare_captions  # it stands on this file
-
-    if task not in (None, "match"):
-        raise SadariError(f"{task!r} is not a task of pictures with captions; choose match")
-    known = (*OF_IMAGES, "caption", "languages", "tokenizer", "vocabulary", "length")
+    captioned = kind == "captions"
+    own, said = ("match", "pictures with captions") if captioned else ("classify", "pictures")
+    if task not in (None, own):
+        raise SadariError(f"{task!r} is not a task of {said}; choose {own}")
+    known = (*OF_IMAGES, *(OF_CAPTIONS if captioned else ()))
     if others := [name for name, value in reading.items() if value and name not in known]:
-        raise SadariError(
-            f"--{others[0]} is for other texts, and {source} is read as pictures with captions; leave it out"
-        )
+        what = "other texts" if captioned else "texts"
+        raise SadariError(f"--{others[0]} is for {what}, and {source} is read as {said}; leave it out")
     chosen = {name: value for name, value in reading.items() if value}
+    if not captioned:
+        return prepare_images(source, target=target, seed=seed, memory=memory, cache=cache, **chosen)
     if target is not None:
         chosen.setdefault("caption", target)
     return prepare_captions(source, seed=seed, memory=memory, cache=cache, **chosen)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from sadari.errors import SadariError
 from sadari.layers.convolution import share
 from sadari.layers.dense import Recorder
 from sadari.models import resnet
-from sadari.pretrained_images import STATISTICS, PretrainedEye, find_eye
+from sadari.pretrained_images import LARGEST, STATISTICS, PretrainedEye, find_eye
 
 Shape = tuple[int, int, int]
 SEEN = ("network", "size", "channels", "mean", "deviation")
@@ -77,15 +78,28 @@ def described(weights: str) -> str:
     return " ".join(f"{name}={value}" for name, value in words.items())
 
 
+def split_words(text: str) -> dict[str, str]:
+    """`name=value` by name, unchecked."""
+    return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
+
+def is_shown(words: Mapping[str, str]) -> bool:
+    """Whether there can be such pictures and so deep a network.
+
+    Raises KeyError or ValueError where the words do not say.
+    """
+    channels, size = int(words["channels"]), int(words["size"])
+    mean, deviation = ([float(value) for value in words[name].split(",")] for name in ("mean", "deviation"))
+    deep = int(words.get("layers", 0)) > DEEPEST  # a giant must not be made to be looked at
+    fits = len(mean) == len(deviation) == channels in (1, 3) and min(deviation) > 0
+    return fits and 1 <= size <= LARGEST and not deep
+
+
 def read_words(text: str) -> dict[str, str]:
     """The words of `described`, checked: a network that there is, for pictures that there can be."""
-    words = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    words = split_words(text)
     try:
-        channels, size = int(words["channels"]), int(words["size"])
-        known = words["network"] in KINDS and 1 <= size <= 4096 and channels in (1, 3)
-        known = known and int(words.get("layers", 0)) <= DEEPEST  # a giant must not be made to be looked at
-        lists = [[float(value) for value in words[name].split(",")] for name in ("mean", "deviation")]
-        known = known and all(len(values) == channels for values in lists) and min(lists[1]) > 0
+        known = words["network"] in KINDS and is_shown(words)
         settings_of(words)
     except (KeyError, ValueError, TypeError):
         known = False

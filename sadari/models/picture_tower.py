@@ -26,7 +26,7 @@ from sadari.models import clip_names, siglip_names
 from sadari.models.clip_resnet import resnet_costs
 from sadari.models.clip_transformer import vit_costs
 from sadari.models.encoder import SMALLEST as SMALLEST_READER
-from sadari.models.eye import class_of, settings_of, shape_of
+from sadari.models.eye import class_of, is_shown, settings_of, shape_of, split_words
 from sadari.models.eye import read_words as read_eye
 from sadari.models.seeing import Seeing
 from sadari.models.siglip_transformer import vision_costs
@@ -41,7 +41,6 @@ SMALLEST = (
 )
 UNLEARNT = ("running_mean", "running_var", STATISTICS)
 TEMPERATURE = ("logit_scale", "logit_bias")
-LARGEST, DEEPEST = 4096, 1000  # pixels of a side, and layers, that are believed
 
 
 class Kind(NamedTuple):
@@ -89,14 +88,9 @@ def described(towers: str) -> str:
 
 def read_words(text: str) -> dict[str, str]:
     """The words of `described`, checked: a network that there is, for pictures that there can be."""
-    words = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    words = split_words(text)
     try:
-        channels, size = int(words["channels"]), int(words["size"])
-        known = words["network"] in KINDS and 1 <= size <= LARGEST and channels in (1, 3)
-        known = known and int(words.get("layers", 0)) <= DEEPEST  # a giant must not be made to be looked at
-        known = known and words["fit"] in ("crop", "pad", "squash")
-        lists = [[float(value) for value in words[name].split(",")] for name in ("mean", "deviation")]
-        known = known and all(len(values) == channels for values in lists) and min(lists[1]) > 0
+        known = words["network"] in KINDS and words["fit"] in ("crop", "pad", "squash") and is_shown(words)
         config_of(words)
     except (KeyError, ValueError, TypeError):
         known = False

@@ -59,6 +59,9 @@ def method(content: Mapping[str, Any], words: Words) -> str:
         words("rule"): words.either(metric["rule"]),
         words("score"): words.either(metric["definitions"]),
         words("shown beside"): words.either(metric["beside_definitions"]),
+        words("signatures"): escape(
+            "; ".join(f"{name} {said}" for name, said in metric.get("signatures", {}).items())
+        ),
         words("intervals"): words("intervals said"),
         words("split"): words("split said", **rows, seed=settings["seed"]),
         words("training"): words(

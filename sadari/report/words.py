@@ -189,6 +189,7 @@ TEXTS = {
     "method": ("How this was measured", "어떻게 쟀나"),
     "rule": ("the rule", "규칙"),
     "score": ("score", "점수"),
+    "signatures": ("signatures", "서명"),
     "shown beside": ("shown beside", "곁에 보인 수"),
     "intervals": ("intervals", "구간"),
     "intervals said": (
