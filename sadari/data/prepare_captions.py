@@ -36,6 +36,8 @@ from sadari.lang import Note
 
 LENGTH = 64
 """Tokens of a caption, START and END included, at most, unless said otherwise: those of SigLIP."""
+CATEGORY = "category"
+"""The column whose every value each part of a split has its share of."""
 _QUANTILE = 0.999  # of the training captions that are kept whole
 _LEAST = 10  # pictures
 _MANY = 0.1
@@ -190,7 +192,11 @@ def _chosen(table: CaptionTable, languages: tuple[str, ...]) -> tuple[str, ...]:
 def _split(
     table: CaptionTable, frame: pl.DataFrame, kept: np.ndarray, hold_out: str, seed: int
 ) -> tuple[Split, list[Note]]:
-    """A split of the rows `kept`, in the table's row numbers, no pixels of one part in another."""
+    """A split of the rows `kept`, in the table's row numbers, no pixels of one part in another.
+
+    Each part has its share of every `category`, where there is that column: it is then the split that
+    `prepare_images` makes of the same pictures, and what a run of it tests on zero-shot it has never seen.
+    """
     same = codes_of(table.looks["pixels"])[kept]
     test, notes = _held_out(table, frame, hold_out)
     test = test[kept]
@@ -199,13 +205,18 @@ def _split(
         if count := int((~use).sum()):
             notes.append(Note.of(OF_IMAGES, "tested", "warning", count=count))
         kept, same, test = kept[use], same[use], test[use]
+    kinds = None
+    if CATEGORY in frame.columns:
+        named = frame[CATEGORY].cast(pl.String)[kept].fill_null("").to_list()
+        kinds = np.unique(named, return_inverse=True)[1].astype(np.int64)
     groups = same
     if "group" in frame.columns:
         named = frame["group"].cast(pl.String)[kept].to_list()
         alone = [f"row {row}" if name is None else f"group {name}" for row, name in enumerate(named)]
         groups = joined(same, np.unique(alone, return_inverse=True)[1])
     order = np.argsort(test, kind="stable")  # the test last, each part in file order
-    split = split_rows(len(kept), seed, groups=groups[order], official_test=int(test.sum()))
+    strata = None if kinds is None else kinds[order]
+    split = split_rows(len(kept), seed, strata=strata, groups=groups[order], official_test=int(test.sum()))
     return split.of(kept[order]), notes
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from sadari.data.caption_arrays import CaptionArrays, subjects_of, wordings_of
 from sadari.data.prepare import Prepared
 from sadari.data.prepare_captions import LENGTH, prepare_captions, resized
+from sadari.data.prepare_images import prepare_images
 from sadari.data.spec_captions import CaptionSpec, check_tokenizer
 from sadari.data.tokenizers import PAD, Tokenizer, train_tokenizer
 from sadari.errors import SadariError
@@ -139,6 +140,18 @@ def test_a_group_and_the_same_pixels_stay_in_one_part() -> None:
     for n in range(6):
         assert part[n] == part[n + 30]
     assert len({part[n] for n in range(0, rows, 7)}) > 1  # those without a group are no group
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pictures_with_captions_split_as_those_with_classes(seed: int) -> None:
+    """Else what a run of captions says zero-shot of a test's pictures it might have learnt from them."""
+    kinds = [("face", "food", "flag")[(n // 4) % 3] for n in range(60)]
+    whole = frame(60, group=[f"g{n // 4}" for n in range(60)]).with_columns(category=pl.Series(kinds))
+    captioned = prepare_captions(whole, seed=seed).split
+    alone = whole.select("image", "category", "group")
+    assert captioned.fingerprint == prepare_images(alone, target="category", seed=seed).split.fingerprint
+    plain = prepare_captions(whole.drop("category"), seed=seed).split
+    assert captioned.fingerprint != plain.fingerprint
 
 
 def test_an_artist_is_held_out_and_an_official_test_stays() -> None:
