@@ -179,8 +179,8 @@ def train(
         if saved:
             settled = saved[1]["settled"]
         else:
-            spent = min(spent, (1 - LEFT) * config.budget_seconds)
-            rest = replace(config, budget_seconds=config.budget_seconds - spent)
+            rest = left_of(config, spent)
+            spent = config.budget_seconds - rest.budget_seconds
             settled = probe.settle(model, task, train, validation, rest, rows, learning_rates)
         torch.set_num_threads(settled["threads"])
         torch.manual_seed(config.seed)
@@ -196,3 +196,9 @@ def train(
         finally:
             model.train(was_training)
             loop.close()
+
+
+def left_of(config: TrainConfig, spent: float) -> TrainConfig:
+    """What a budget in seconds leaves for steps after so many seconds; a quarter of it in any case."""
+    spent = min(spent, (1 - LEFT) * config.budget_seconds)
+    return replace(config, budget_seconds=config.budget_seconds - spent)

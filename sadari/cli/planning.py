@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sadari.cli import say
@@ -58,8 +59,35 @@ def _plan(networks: Sequence[Any], planned: Planned) -> Plan:
     from sadari.plan import plan
 
     model = Stack.of(networks) if stackable(networks[0]) else networks[0]
-    data = planned.prepared
-    return plan(model, planned.task, tensors(data.train), tensors(data.validation), planned.training)
+    parts = tensors(planned.prepared.train), tensors(planned.prepared.validation)
+    if hasattr(model, "rehearsed") and not getattr(planned.task, "changes", ()):
+        found = _rehearsed(model, planned, *parts)
+        if found is not None:
+            return found
+    return plan(model, planned.task, *parts, planned.training)
+
+
+def _rehearsed(locked: Any, planned: Planned, *parts: Mapping[str, Any]) -> Plan | None:
+    """The plan of towers that answer once, before the first step; None where they learn too."""
+    from sadari.plan import MARGIN, plan
+    from sadari.tasks_images import Pictures
+    from sadari.train import left_of
+
+    spec: Any = planned.prepared.spec
+    pictures = [Pictures(part["features"], spec.pictures) for part in parts]
+    made = locked.rehearsed(pictures, [part["tokens"] for part in parts])
+    if made is None:
+        return None
+    lines, features, rows, seconds = made
+    train, validation = [
+        {**part, "features": seen, "tokens": said}
+        for part, seen, said in zip(parts, features, rows, strict=True)
+    ]
+    found = plan(lines, planned.task, train, validation, left_of(planned.training, seconds))
+    peak = found.peak_bytes + lines.vectors.nbytes + sum(seen.nbytes for seen in features)
+    fits = peak <= MARGIN * found.available_bytes
+    remedy = "" if fits else found.remedy or "give fewer pictures, or captions"
+    return replace(found, peak_bytes=peak, fits=fits, remedy=remedy, seconds=found.seconds + seconds)
 
 
 def _solved(networks: Sequence[Any], planned: Planned) -> bool:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from sadari.errors import SadariError
 from sadari.inspection.rows import PARTS, Part
+from sadari.tasks_images import Pictures
 
 if TYPE_CHECKING:
     from sadari.runs import Run
@@ -65,10 +66,17 @@ class Captioned:
     def vectors(
         self, run: Run, model: Any = None
     ) -> tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "n D"]]:
-        """Of length 1, of pictures and of captions, by the run's model or by another of its kind."""
-        network = run.model if model is None else model
-        image = run.task.images(network, torch.from_numpy(self.pixels))
-        text = run.task.captions(network, torch.from_numpy(self.tokens))
+        """Of length 1, of pictures and of captions, by the run's model or by another of its kind.
+
+        Towers that are locked answer once, for all models that have the same.
+        """
+        network: Any = run.model if model is None else model
+        pixels, tokens = torch.from_numpy(self.pixels), torch.from_numpy(self.tokens)
+        if hasattr(network, "kept"):
+            kept = network.kept([Pictures(pixels, run.spec.pictures)], [tokens], bf16=False)
+            if kept is not None:
+                network, (pixels,), (tokens,) = kept
+        image, text = run.task.images(network, pixels), run.task.captions(network, tokens)
         return image.double().numpy(), text.double().numpy()
 
 

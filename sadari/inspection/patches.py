@@ -19,6 +19,7 @@ share of its own in the cosine with the caption's y, and those and b's add up to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,11 +146,10 @@ def patches(
     texts = shown.texts if caption is None else [caption] * len(shown)
     encoded = run.spec.encode_captions(texts)
     asked = run.task.captions(run.model, torch.from_numpy(encoded))  # (n, D)
-    maps, looked = maps_of(run, shown.pixels, asked), looked_at(run, shown.pixels)
-    alike = None
-    if caption is None and len(shown) > 1:
-        others = maps_of(run, shown.pixels, asked.roll(1, 0))
-        alike = correlation(maps.worth, others.worth)
+    several = caption is None and len(shown) > 1
+    maps, *others = maps_of(run, shown.pixels, [asked, asked.roll(1, 0)] if several else [asked])
+    looked = looked_at(run, shown.pixels)
+    alike = correlation(maps.worth, others[0].worth) if others else None
     near = None if looked is None else correlation(maps.worth, looked)
     small = thumbnails(shown.pixels)
     size, shares = small.shape[1:3], covered_shares(run, shown.pixels.shape[1:3])
@@ -202,13 +202,16 @@ def patches(
     )  # fmt: skip
 
 
-def maps_of(run: Run, pixels: UInt8[np.ndarray, "n H W C"], text: Float[Tensor, "n D"]) -> Maps:
-    """What the places of each picture are worth to the caption in the same row, of length 1."""
+def maps_of(
+    run: Run, pixels: UInt8[np.ndarray, "n H W C"], texts: Sequence[Float[Tensor, "n D"]]
+) -> list[Maps]:
+    """What the places of each picture are worth to the caption in the same row, of length 1; once for each of
+    `texts`."""
     pictures = run.task.tensors(torch.from_numpy(pixels))
     with torch.inference_mode():
         if is_line(run.model):
-            return _shares(run.model, pictures, text)
-        return _covered(run, pictures, text)
+            return [_shares(run.model, pictures, text) for text in texts]
+        return _covered(run, pictures, texts)
 
 
 def looked_at(run: Run, pixels: UInt8[np.ndarray, "n H W C"]) -> Float[np.ndarray, "n h w"] | None:
@@ -268,7 +271,9 @@ def _shares(model: Any, pictures: Float[Tensor, "n C H W"], text: Float[Tensor, 
     return Maps((each.sum(1) / length[:, None, None]).numpy(), cosine.numpy())
 
 
-def _covered(run: Run, pictures: Float[Tensor, "n C H W"], text: Float[Tensor, "n D"]) -> Maps:
+def _covered(
+    run: Run, pictures: Float[Tensor, "n C H W"], texts: Sequence[Float[Tensor, "n D"]]
+) -> list[Maps]:
     """What the cosine loses where a place has the mean colour, which is 0 in what a network is shown."""
     model: Any = run.model
     h, w = grid_of(run, pictures.shape[-2:])
@@ -277,21 +282,22 @@ def _covered(run: Run, pictures: Float[Tensor, "n C H W"], text: Float[Tensor, "
     down, across = (
         np.linspace(0, length, count + 1).round().astype(int) for length, count in ((height, h), (width, w))
     )
-    whole = _cosine(model, pictures, text)
-    worth = np.empty((len(pictures), h, w))
+    whole = _cosines(model, pictures, texts)
+    worth = np.empty((len(texts), len(pictures), h, w))
     for i in range(h):
         for j in range(w):
             hidden = pictures.clone()
             hidden[:, :, down[i] : down[i + 1], across[j] : across[j + 1]] = 0.0
-            worth[:, i, j] = whole - _cosine(model, hidden, text)
-    return Maps(worth, whole)
+            worth[:, :, i, j] = whole - _cosines(model, hidden, texts)
+    return [Maps(*found) for found in zip(worth, whole, strict=True)]
 
 
-def _cosine(
-    model: Any, pictures: Float[Tensor, "n C H W"], text: Float[Tensor, "n D"]
-) -> Float[np.ndarray, " n"]:
+def _cosines(
+    model: Any, pictures: Float[Tensor, "n C H W"], texts: Sequence[Float[Tensor, "n D"]]
+) -> Float[np.ndarray, "k n"]:
+    """Of each picture with the caption in its row, for each of `texts`."""
     image = F.normalize(model.encode_image(pictures).float(), dim=-1)
-    return (image * text).sum(-1).double().numpy()
+    return torch.stack([(image * text).sum(-1) for text in texts]).double().numpy()
 
 
 def _heat(

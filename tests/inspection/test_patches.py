@@ -23,7 +23,7 @@ def test_of_a_line_shares_and_the_biass_add_up_to_the_cosine() -> None:
     run: Any = small("bag-of-words")
     some = captioned(run, "test").distinct(5)
     image, text = some.vectors(run)
-    maps = maps_of(run, some.pixels, torch.from_numpy(text))
+    (maps,) = maps_of(run, some.pixels, [torch.from_numpy(text)])
     np.testing.assert_allclose(maps.cosine, (image * text).sum(1), atol=1e-6)
     vector = run.model.encode_image(run.task.tensors(torch.from_numpy(some.pixels))).detach().double()
     bias = (torch.from_numpy(text) @ run.model.picture.bias.double()) / vector.norm(dim=-1)
@@ -46,7 +46,7 @@ def test_covering_finds_the_one_place_that_counts(rung: str, monkeypatch: pytest
         return torch.stack([red, torch.ones_like(red)], -1)
 
     monkeypatch.setattr(run.model, "encode_image", seen)
-    maps = maps_of(run, pixels, torch.tensor([[1.0, 0.0]] * 3))
+    (maps,) = maps_of(run, pixels, [torch.tensor([[1.0, 0.0]] * 3)])
     assert maps.worth.shape == (3, h, w)
     assert (maps.worth[:, 1, 0] > 0.1).all()
     maps.worth[:, 1, 0] = 0

@@ -262,5 +262,21 @@ def test_answers_kept_and_made_anew_train_alike(loss: str, monkeypatch: pytest.M
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_rehearsal_has_the_shapes_of_what_is_kept_and_tells_the_time(device: str) -> None:
+    pictures, captions = [torch.randn(40, *SHAPE), torch.randn(2, *SHAPE)], [TOKENS, TOKENS[:2, :4]]
+    real = made().kept(pictures, captions)
+    with torch.device(device):
+        model = made()
+    lines, features, rows, seconds = model.rehearsed(pictures, captions) or pytest.fail("nothing is kept")
+    assert real is not None
+    assert lines.vectors.shape == real[0].vectors.shape
+    assert [part.shape for part in features] == [part.shape for part in real[1]]
+    assert all(map(torch.equal, rows, real[2]))
+    assert (seconds > 0) == (device == "cpu")
+
+
 def test_nothing_is_kept_where_a_tower_learns() -> None:
-    assert made(replace(TINY, thaw_text=1)).kept([torch.randn(2, *SHAPE)], [TOKENS[:2]]) is None
+    loose = made(replace(TINY, thaw_text=1))
+    assert loose.kept([torch.randn(2, *SHAPE)], [TOKENS[:2]]) is None
+    assert loose.rehearsed([torch.randn(2, *SHAPE)], [TOKENS[:2]]) is None
