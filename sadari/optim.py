@@ -62,12 +62,17 @@ class Optimizer:
 
     def __init__(self, groups: Sequence[Group], rate: float | Tensor) -> None:
         self.groups = list(groups)
-        self.weights = [[p.detach() for p in group.parameters] for group in groups]  # moved without a graph
+        # moved without a graph
+        self.weights = [[_in_order(p.detach()) for p in group.parameters] for group in groups]
         self.rate = rate if isinstance(rate, float) else 1.0
         self.rates: Tensor | None = None
         self.memory = [
             {name: [torch.zeros_like(p.detach()) for p in group.parameters] for name in self.slots}
             for group in groups
+        ]
+        self.remembered = [
+            {name: [_in_order(value) for value in values] for name, values in memory.items()}
+            for memory in self.memory
         ]
         device = groups[0].parameters[0].device
         # steps of each group: those of a network that thaws join later
@@ -87,11 +92,11 @@ class Optimizer:
     def step(self, factor: float) -> None:
         """One step at `rate * factor`, the factor being the schedule's. A group without gradients rests."""
         for group, weights, memory, pull, count in zip(
-            self.groups, self.weights, self.memory, self.pulls, self.counts, strict=True
+            self.groups, self.weights, self.remembered, self.pulls, self.counts, strict=True
         ):
-            gradients = [parameter.grad for parameter in group.parameters]
-            if gradients[0] is None:
+            if group.parameters[0].grad is None:
                 continue
+            gradients = [_seen_as(w, p) for w, p in zip(weights, group.parameters, strict=True)]
             count += 1
             decay = group.decay if group.mask is None else 0.0
             if pull is not None:
@@ -121,6 +126,24 @@ class Optimizer:
         """Put a `state()` back, into the tensors that are there."""
         for name, value in self.state().items():
             value.copy_(state[name])
+
+
+def _in_order(value: Tensor) -> Tensor:
+    """The same numbers seen in the order in which they lie: torch's fused kernels copy what is laid out
+    otherwise, and a convolution's weights are, where a pixel's channels lie together."""
+    lies_so = value.ndim == 4 and not value.is_contiguous()
+    if lies_so and value.is_contiguous(memory_format=torch.channels_last):
+        return value.permute(0, 2, 3, 1)
+    return value
+
+
+def _seen_as(weight: Tensor, parameter: Tensor) -> Any:
+    """The gradient of a parameter, seen as `_in_order` sees that in `weight`."""
+    if parameter.grad is None:
+        return None
+    turned = weight.stride() != parameter.stride()
+    gradient = parameter.grad.permute(0, 2, 3, 1) if turned else parameter.grad
+    return gradient.contiguous()  # whose order a fused kernel takes for the weight's
 
 
 class SGD(Optimizer):
