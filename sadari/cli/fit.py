@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Group, Parameter
 
 from sadari.budget import Budget
-from sadari.cli import planning, say
+from sadari.cli import planning, say, taught
 from sadari.cli.known import loop_settings, rungs_here, settings_named, teacher_settings
 from sadari.cli.options import (
     LOOP,
@@ -189,6 +189,8 @@ def fit_rung(
         unused = [field.flag for field in loop_settings() if field.name in train]
         unused += [flag for flag, value in others if value]
         _tell(run, planned, unused, lang)
+        if teacher is not None:
+            taught.tell(run, planned, lang)
     say.result(run.path)
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from sadari import teaching
 from sadari.budget import Budget
 from sadari.cli import run as command
+from sadari.cli.taught import lessons
 from sadari.climbing import ascent, climb
 from sadari.climbing.ascent import Order, Stages, carry_out, fit_all
 from sadari.data.prepare import Prepared, prepare
@@ -240,6 +241,14 @@ def test_rows_of_a_table_are_taught_too(tmp_path: Path) -> None:
     assert (run.answers(prepared.test).argmax(1) == deep.answers(prepared.test).argmax(1)).mean() > 0.9
 
 
+def test_the_teacher_is_scored_as_it_answers_by_itself(prepared: Prepared) -> None:
+    """The student's pictures have its size here, so that nothing is lost on the way."""
+    run = fit("resnet", "", prepared=prepared, out="same", **SMALL, **LOOP)
+    plan = plan_fit("distilled", "", prepared=prepared, teacher="same")
+    found = lessons(plan.task, run, prepared.validation)
+    np.testing.assert_allclose(found, run.answers(prepared.validation), atol=1e-5)
+
+
 def test_texts_are_taught_too(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     kinds = draw.integers(0, 2, 80)
@@ -305,6 +314,12 @@ def test_the_command_line_takes_a_teacher(
     assert command([*words.split(), "--teacher", str(teacher), "--unlabelled", str(shown.parent)]) == 2
     assert "holds no readable picture that is not labelled already" in capsys.readouterr().err
     assert command([*words.split(), "--teacher", str(teacher)]) == 0
+    before, after, ratio = capsys.readouterr().err.splitlines()[-3:]
+    names = ("teacher", "student") if lang == "en" else ("교사", "학생")
+    assert before.startswith(f"{names[0]}: {Run.load(teacher).rung}") and f"{names[1]}: distilled" in after
+    sizes = [sum(value.numel() for value in Run.load(run).model.parameters()) for run in (teacher, "run")]
+    assert f" {sizes[0]:,} " in before and f" {sizes[1]:,} " in after
+    assert f" {sizes[1] / sizes[0]:.2g} " in ratio
     told = Run.load("run").config["teacher"]
     assert (told["run"], told["soft"], told["temperature"]) == (str(teacher), 0.6, 2.0)
     assert command(words.split()) == 2
