@@ -9,6 +9,7 @@ texts       texts of like length together, cut where the longest ends           
 stretches   stretches of one stream of tokens, and the state between them       `Stretches`
 pairs       pairs of texts of like length, as many as have room                 `batches_pairs.PairBatches`
 captions    pictures, each with a caption drawn anew                `batches_captions.CaptionBatches`
+            the same out of shards that no memory holds                   `batches_stream.StreamBatches`
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sadari.batches_captions import CaptionBatches
+from sadari.batches_captions import CaptionBatches, Streamed
 from sadari.batches_pairs import PairBatches
+from sadari.batches_stream import StreamBatches
 from sadari.errors import SadariError
 from sadari.layers.tokens import is_real
 
@@ -278,13 +280,15 @@ def make_batches(
     arrays: Mapping[str, Tensor],
     config: Any,
     rows: Sequence[Tensor] | None = None,
-) -> Batches | TextBatches | Stretches | PairBatches | CaptionBatches:
+) -> Batches | TextBatches | Stretches | PairBatches | CaptionBatches | StreamBatches:
     """What feeds `task`, by its `batching`; `config` gives batch size and seed, `rows` as for each kind."""
     batching = getattr(task, "batching", "rows")
     if batching == "texts":
         return TextBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
     if batching == "pairs":
         return PairBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
+    if batching == "captions" and isinstance(arrays, Streamed) and rows is None:
+        return StreamBatches(arrays, arrays.stream, config.batch_size, config.seed)
     if batching == "captions":
         return CaptionBatches(arrays, config.batch_size, config.seed, None if rows is None else rows[0])
     if batching == "stretches":

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sadari.data.caption_arrays import CaptionArrays
+from sadari.data.caption_stream import CaptionStream, StreamedArrays
 from sadari.errors import SadariError
 from sadari.layers.tokens import is_real, trimmed
 
@@ -119,7 +120,16 @@ def caption_tensors(arrays: CaptionArrays) -> dict[str, Tensor]:
     of captions; `starts` (N+1,): picture n has the captions starts[n] to starts[n+1].
     """
     names = ("features", "tokens", "starts", "languages", "subjects", "wordings")
-    return {name: torch.from_numpy(getattr(arrays, name)) for name in names}
+    found = {name: torch.from_numpy(getattr(arrays, name)) for name in names}
+    return Streamed(found, arrays.stream) if isinstance(arrays, StreamedArrays) else found
+
+
+class Streamed(dict[str, Tensor]):
+    """Arrays of the first pictures, and the `stream` of all."""
+
+    def __init__(self, arrays: Mapping[str, Tensor], stream: CaptionStream) -> None:
+        super().__init__(arrays)
+        self.stream = stream
 
 
 def caption_arrays(arrays: Mapping[str, Tensor]) -> CaptionArrays:

@@ -341,7 +341,8 @@ def _learn(
         targets = shown["tokens" if plan.prepared.kind == "captions" else "targets"]
         begun = learnt.begin(shown["features"], targets, plan.loss).get("notes", [])
     checks = tensors(plan.prepared.validation)
-    if hasattr(learnt, "kept") and not getattr(plan.task, "changes", ()):
+    stream = getattr(arrays, "stream", None)
+    if hasattr(learnt, "kept") and stream is None and not getattr(plan.task, "changes", ()):
         trainee, arrays, checks = _kept(learnt, arrays, checks, plan.prepared.spec)
     with teaching(trainee) if teaching is not None else nullcontext():
         trained = train(
@@ -358,6 +359,8 @@ def _learn(
     network = trainee.unstack()[best] if isinstance(trainee, Stack) else first
     if hasattr(plan.task, "notes"):
         begun += plan.task.notes(trainee, checks)
+    if stream is not None:
+        begun += stream.notes()
     begun += [Note.of(TEXTS, name, gain=gain) for name, gain in trained.settled.get("gains", {}).items()]
     if trained.stopped == "budget" and (share := _fall(trained)) >= FALL:
         begun.append(Note.of(TEXTS, "unfinished", share=share, steps=trained.steps))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sadari.batches import Batches, Stretches, TextBatches, make_batches, rows_of
 from sadari.batches_captions import CaptionBatches
 from sadari.batches_pairs import PairBatches
+from sadari.batches_stream import StreamBatches
 from sadari.errors import SadariError
 from sadari.optim import clip_gradients, make_optimizer
 from sadari.rates import range_test
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 Ask = Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
 """A question of a task about a model: (model, arrays) -> named losses."""
-Feed = Batches | TextBatches | Stretches | PairBatches | CaptionBatches
+Feed = Batches | TextBatches | Stretches | PairBatches | CaptionBatches | StreamBatches
 
 EPOCHS = 100  # without a word about length: so many passes ...
 STEPS = (

@@ -18,14 +18,15 @@ ROOT = Path(sadari.__file__).parent
 FLOORS = (
     "errors lang budget files describe fonts heap",
     "ladder losses data vectors",
-    "layers picture pretrained pretrained_images pretrained_match reference marian bleu",
+    "layers picture pretrained pretrained_foreign pretrained_images pretrained_match reference marian bleu",
     "models index",
-    "augment randaugment tasks tasks_pairs tasks_images tasks_match batches_captions methods scoring "
-    "sentences metrics",
+    "augment randaugment tasks tasks_pairs tasks_images tasks_match batches_captions batches_stream methods "
+    "scoring sentences metrics",
     "optim batches batches_pairs best borrowed checkpoint decode search loop probe rates train progress "
     "trackers plan runs teaching",
     "fitting verdict price embedding",
-    "inspection charts judge judge_text sizes tune export predict indexing translate engines",
+    "inspection charts judge judge_text sizes tune export predict indexing translate engines "
+    "engines_pictures",
     "climbing report",
     "cli",
     "__init__ __main__",

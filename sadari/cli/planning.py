@@ -60,7 +60,11 @@ def _plan(networks: Sequence[Any], planned: Planned) -> Plan:
 
     model = Stack.of(networks) if stackable(networks[0]) else networks[0]
     parts = tensors(planned.prepared.train), tensors(planned.prepared.validation)
-    if hasattr(model, "rehearsed") and not getattr(planned.task, "changes", ()):
+    if (
+        hasattr(model, "rehearsed")
+        and not hasattr(parts[0], "stream")
+        and not getattr(planned.task, "changes", ())
+    ):
         found = _rehearsed(model, planned, *parts)
         if found is not None:
             return found

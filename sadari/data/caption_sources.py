@@ -27,7 +27,7 @@ from sadari.data.caption_tables import (
 )
 from sadari.data.image_files import is_picture, walk
 from sadari.data.image_folders import TEXTS as OF_FOLDERS
-from sadari.data.shards import ENDINGS, Sample, Shards
+from sadari.data.shards import ENDINGS, Sample, Shards, shard_bytes
 from sadari.data.table import Table
 from sadari.data.text_rows import Oddities, existing, is_jsonl
 from sadari.errors import SadariError
@@ -42,6 +42,12 @@ TEXTS = {
         "{count:,} samples of {name} have no caption and are left out",
         "{name}의 표본 {count:,}개는 캡션이 없어 뺐습니다",
     ),
+    "streamed": (
+        "{name} holds about {pairs:,} pairs, more than memory has room for; the first {count:,} tell how to "
+        "read them and hold validation and test, and training reads all others from the shards as it goes on",
+        "{name}에는 쌍이 약 {pairs:,}개 있어 메모리에 다 들어가지 않습니다. 처음 {count:,}개로 읽는 법을 "
+        "정하고 그 안에서 검증과 시험 부분을 떼며, 나머지는 훈련하면서 샤드에서 바로 읽습니다",
+    ),
     "alone": (
         "{count:,} texts in {name} lie beside no picture of their name and are left out (the first: {first})",
         "{name} 안의 글 {count:,}개는 같은 이름의 그림이 없어 뺐습니다(처음: {first})",
@@ -50,6 +56,7 @@ TEXTS = {
 _SIDECARS = (".txt", ".caption", ".json")
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _HEAD = 200
+_BESIDE = 2 << 10  # bytes of a shard for each pair beside its picture: heads and captions, in blocks of 512
 _LARGEST = 1 << 20  # bytes of a sidecar; more is no caption
 
 
@@ -249,19 +256,19 @@ def _stem(name: str) -> str:
 
 
 def _of_tars(source: str | Path | Sequence[str | Path], memory: int) -> Gathered:
-    """All pairs of shards, in memory. Raises SadariError when they have no room there."""
+    """All pairs of shards in memory, or as many of the first as have room there."""
     stream, left = Shards(source, shuffle=0), Counter[str]()
     name = Path(str(source)).name if isinstance(source, str | Path) else f"{len(stream.urls)} shards"
-    pairs, size = [], 0
+    pairs: list[Pair] = []
+    size, every = 0, None
     for pair in pairs_of(stream, left):
+        if pairs and size + len(pair.picture) > memory // 2:
+            every = _about(stream.urls, len(pairs), size)
+            break
         pairs.append(pair)
         size += len(pair.picture)
-        if size > memory // 2:
-            raise SadariError(
-                f"{name} holds pictures of more than {memory >> 21:,} MiB; name fewer shards, such as "
-                f"{{000..007}}.tar, or give more memory"
-            )
-    notes = [
+    notes = [] if every is None else [Note.of(TEXTS, "streamed", name=name, pairs=every, count=len(pairs))]
+    notes += [
         Note.of(TEXTS, key, "warning", count=left[key], name=name)
         for key in ("no picture", "no caption")
         if left[key]
@@ -277,4 +284,10 @@ def _of_tars(source: str | Path | Sequence[str | Path], memory: int) -> Gathered
         [pair.captions for pair in pairs],
         scalars([pair.about for pair in pairs], keep),
         notes=tuple(notes),
+        stream=None if every is None else (tuple(stream.urls), every),
     )
+
+
+def _about(urls: Sequence[str], pairs: int, size: int) -> int:
+    """About how many pairs shards hold, of which the first have pictures of `size` bytes."""
+    return round(pairs * sum(map(shard_bytes, urls)) / (size + pairs * _BESIDE))

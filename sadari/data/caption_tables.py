@@ -56,6 +56,8 @@ class Gathered:
     test: int = 0
     """How many of the last rows are an official test."""
     notes: tuple[Note, ...] = ()
+    stream: tuple[tuple[str, ...], int] | None = None
+    """Shards of which these are only the first pairs, and about how many pairs they have."""
 
     def of(self, rows: Sequence[int]) -> Gathered:
         """Those rows alone, which are in ascending order."""

@@ -8,7 +8,7 @@ What is odd in a source and what is done with it:
 CSV, TSV, Parquet, JSONL  columns called as captions are, with a language or without (`caption_columns`)
 Parquet of Hugging Face   pictures as {bytes, path}; also a folder of files by part, where test stays the test
 folder with sidecars      `a.jpg` beside `a.txt`, `a.ko.txt`: a caption a line; or `metadata.jsonl`, `.csv`
-WebDataset tars           jpg, txt, ko.txt and json of a sample; when no memory holds them: `pairs_of(Shards)`
+WebDataset tars           jpg, txt, ko.txt and json of a sample; when no memory holds them, the first of them
 a path in several rows    one picture with all their captions (said)
 no caption                the picture is left out (said); refused when it is most of them
 a book for a caption      cut after 10,000 characters (said)
@@ -72,6 +72,10 @@ class CaptionTable(ImageTable):
     """The columns of captions: caption, caption.ko."""
     named: tuple[str, ...] = field(default=(), compare=False)
     """The source's own columns that were asked for; empty: all that look like captions."""
+    shards: tuple[str, ...] = field(default=(), compare=False)
+    """Of which these are only the first pairs; empty where all are here."""
+    pairs: int = field(default=0, compare=False)
+    """About how many pairs those shards have."""
 
 
 def open_captions(
@@ -113,7 +117,7 @@ def open_captions(
         schema=dict(frame.schema),
         rows=frame.height,
         fingerprint=_fingerprint(frame, found.names, looks, found.test),
-        streamed=False,
+        streamed=found.stream is not None,
         target=columns[0],
         task="match",
         licence=found.table.licence,
@@ -124,6 +128,8 @@ def open_captions(
         cache=cache,
         captions=columns,
         named=named,
+        shards=found.stream[0] if found.stream else (),
+        pairs=found.stream[1] if found.stream else 0,
     )
 
 

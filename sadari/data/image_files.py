@@ -167,14 +167,15 @@ def content(picture: str | bytes, name: str) -> bytes:
 
 def side_by_side(work: Callable[[T], R], items: Sequence[T], told: Told | None = None) -> Iterator[R]:
     """Results in the items' order, found by a thread for each core: Pillow decodes without Python's lock."""
-    with without_warnings(), ThreadPoolExecutor(min(_cores(), 16)) as pool:
+    with without_warnings(), ThreadPoolExecutor(min(cores(), 16)) as pool:
         for start in range(0, len(items), _BLOCK):
             yield from pool.map(work, items[start : start + _BLOCK])
             if told is not None:
                 told(min(start + _BLOCK, len(items)), len(items))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -16,6 +16,7 @@ import polars as pl
 from sadari.data.caption_arrays import CaptionArrays, Said, codes_of, subjects_of, wordings_of
 from sadari.data.caption_columns import column_of, is_language
 from sadari.data.caption_notes import TEXTS, language_notes, near_notes, word_notes
+from sadari.data.caption_stream import CaptionStream, StreamedArrays, held_out
 from sadari.data.captions import CaptionTable, captions_of, open_captions
 from sadari.data.decode_image import CHANNELS, FITS, LARGEST
 from sadari.data.image_files import Told
@@ -308,7 +309,12 @@ def _encode(
         notes.append(Note.of(OF_IMAGES, "enlarged", share=smaller, size=spec.size))
     notes += unknown_note(spec.tokenizer, arrays[1].tokens)
     pictures = replace(pictures, mean=mean, deviation=deviation)
-    return replace(spec, pictures=pictures, notes=tuple(notes)), arrays
+    spec = replace(spec, pictures=pictures, notes=tuple(notes))
+    if table.shards:
+        kept = frame[frame.columns[0]][np.concatenate([split.validation, split.test])]
+        stream = CaptionStream(table.shards, spec, held_out(kept), table.pairs)
+        arrays[0] = StreamedArrays(**vars(arrays[0]), stream=stream)
+    return spec, arrays
 
 
 class _Tokens:

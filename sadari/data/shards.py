@@ -296,6 +296,12 @@ def opened(url: str) -> Iterator[IO[bytes]]:
         raise SadariError(f"{url} cannot be read ({why}); check the address and your rights") from error
 
 
+def shard_bytes(url: str) -> int:
+    """How long a shard is. Raises SadariError when it cannot be read."""
+    with opened(url) as file:
+        return int(file.seek(0, os.SEEK_END))
+
+
 def _expanded(pattern: str) -> Iterator[str]:
     """The names that `{000..127}` and `{a,b}` in a pattern stand for."""
     match = _BRACES.search(pattern)
