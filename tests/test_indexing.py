@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sys
@@ -18,11 +19,14 @@ from PIL import Image
 import sadari
 from sadari.data.listed import list_pictures
 from sadari.errors import SadariError
+from sadari.ladder import find_rung
 from sadari.runs import Run
 
 pytest.importorskip("lancedb")
 
+from sadari.data.tokenizers import Tokenizer, train_tokenizer
 from sadari.indexing import Searcher, encoder, index, index_folder, making, search
+from sadari.indexing.words import word_notes
 
 COLOURS = {
     "red": ("빨간", (220, 30, 30)),
@@ -63,6 +67,12 @@ def make_album(folder: Path, each: int = EACH) -> Path:
     return folder / "album.csv"
 
 
+@pytest.fixture(autouse=True)
+def exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In single precision, as on a processor without bf16; what is told of bf16 asks for it."""
+    monkeypatch.setattr(encoder, "has_bf16", bool)
+
+
 @pytest.fixture(scope="module")
 def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_album(tmp_path_factory.mktemp("album"))
@@ -79,7 +89,9 @@ def run(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def made(album: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The album's index, which no test changes."""
-    return index(album, run, tmp_path_factory.mktemp("made") / "index").folder
+    folder = tmp_path_factory.mktemp("made") / "index"
+    index(album, run, folder, precision="fp32")
+    return folder
 
 
 def photos(folder: Path, count: int = 12) -> Path:
@@ -90,7 +102,7 @@ def photos(folder: Path, count: int = 12) -> Path:
     return folder
 
 
-def content(folder: Path) -> dict[str, list[float]]:
+def content(folder: Path | str) -> dict[str, list[float]]:
     """Vectors by id, without the digits that hang on which pictures were embedded together."""
     ids, vectors, _ = Searcher.open(folder).index.load()
     return {name: vector.round(5).tolist() for name, vector in zip(ids, vectors + 0.0, strict=True)}
@@ -355,6 +367,24 @@ CASES: dict[str, tuple[Callable[[Path, Run, Path], Any], str]] = {
     "empty": (lambda tmp, run, made: search(made, " \t"), r"the query is empty"),
     "no such picture": (lambda tmp, run, made: search(made, "photo.JPG"), r"no picture photo\.JPG; check"),
     "k of 0": (lambda tmp, run, made: search(made, "red", 0), r"k 0: at least 1 item"),
+    "a condition and more": (
+        lambda tmp, run, made: search(made, "red", 3, "path = 'a;b' ; drop table items"),
+        r"what stands behind ';' would be left out .* AND",
+    ),
+    "no such precision": (
+        lambda tmp, run, made: index(photos(tmp / "p"), run, precision="fp8"),  # type: ignore[arg-type]
+        r"--precision fp8: numbers of the encoder are fp32, bf16, or auto",
+    ),
+    "another precision": (
+        lambda tmp, run, made: index(
+            Searcher.open(made).index.about["pictures"], run, made, precision="bf16"
+        ),
+        r"--precision bf16: this index was made in fp32, and goes on so",
+    ),
+    "options of a folder": (
+        lambda tmp, run, made: search(made, "red", storage={"region": "x"}),
+        r"is a folder of this machine, and --storage is for an address",
+    ),
     "bad where": (
         lambda tmp, run, made: search(made, "red", 3, "nonsense = 3"),
         r"where 'nonsense = 3' fails: .*; give a condition on id, path, captions",
@@ -442,3 +472,103 @@ def test_an_eye_alone_finds_pictures_by_pictures(tmp_path: Path) -> None:
     assert hits[0].id == "red/2.png" and {hit.id.split("/")[0] for hit in hits} == {"red"}
     with pytest.raises(SadariError, match=r"'red things': the run of this index \(probe\) knows .* no words"):
         search(done.folder, "red things")
+
+
+# Words that a run does not know
+
+
+def test_words_that_a_run_does_not_know_are_said(run: Run) -> None:
+    assert word_notes(run, ["a yellow umbrella", "노란 우산"]) == []
+    spec = dataclasses.replace(
+        run.spec, tokenizer=train_tokenizer(["a yellow umbrella", "노란 우산"], "words")
+    )
+    asked = dataclasses.replace(run, spec=spec)
+    assert word_notes(asked, ["a yellow umbrella", "우산"]) == []
+    unknown, spelt = word_notes(asked, ["zebra crossing", "umbrella zebra crossing", "우산"])
+    assert "none of the words in 'zebra crossing'," in unknown.say("en") and "뜻이 거의" in unknown.say("ko")
+    assert "most words in 'umbrella zebra crossing' are unknown" in spelt.say("en")
+    assert "글자 하나하나로" in spelt.say("ko") and unknown.level == spelt.level == "warning"
+
+
+def test_words_that_fall_into_letters_are_said(run: Run) -> None:
+    english = train_tokenizer(["yellow umbrella crossing the sea " * 50], "bpe", 300)
+    asked = dataclasses.replace(run, spec=dataclasses.replace(run.spec, tokenizer=english))
+    assert word_notes(asked, ["yellow umbrella", "the sea", "3.5"]) == []
+    (note,) = word_notes(asked, ["zqkjx vbpfj"])
+    assert "most words in 'zqkjx vbpfj' are unknown to the run, which sees them letter by" in note.say("en")
+    assert word_notes(asked, ["우산과 바다"])[0].about["kind"] == "spelt"
+
+
+def test_a_reader_of_english_says_so_of_hangul(run: Run) -> None:
+    from tokenizers import Tokenizer as Library
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    letters = [f"{mark}{chr(code)}" for mark in ("", "##") for code in range(0x1100, 0x1200)]
+    pieces = {piece: id for id, piece in enumerate(["[UNK]", "[CLS]", "[SEP]", "umbrella", *letters])}
+    library = Library(models.WordPiece(pieces, unk_token="[UNK]"))
+    library.normalizer = normalizers.BertNormalizer()
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    spec = dataclasses.replace(run.spec, tokenizer=Tokenizer.from_json(library.to_str()))
+    network = find_rung("locked", "match", "captions").load()
+    model = network(network.TINY, run.spec.width, spec.vocabulary)
+    model.config = dataclasses.replace(model.config, encoder=model.config.encoder)
+    object.__setattr__(model.config, "texts", "minilm")
+    asked = dataclasses.replace(run, spec=spec, model=model)
+    assert word_notes(asked, ["umbrella"]) == []
+    (note,) = word_notes(asked, ["노란 우산"])
+    assert "This encoder was trained on English" in note.say("en") and "letters of Hangul" in note.say("en")
+
+
+# Half the digits
+
+
+def test_vectors_in_bf16_are_near_and_the_index_says_so(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(tmp_path / "photos", 60)
+    plain = index(folder, run, tmp_path / "fp32")
+    assert plain.index.about["precision"] == "fp32" and plain.index.about["cosine"] == 1
+    assert not any("bf16" in note.say("en") for note in plain.notes)
+    monkeypatch.setattr(encoder, "has_bf16", lambda: True)
+    done = index(folder, run, tmp_path / "bf16")
+    about = done.index.about
+    assert about["precision"] == "bf16" and encoder.NEAR <= about["cosine"] < 1
+    (said,) = (note for note in done.notes if "bf16" in note.say("en"))
+    assert f"{about['cosine']:.5f}" in said.say("en") and "--precision fp32" in said.say("en")
+    assert "bf16으로 했습니다" in said.say("ko")
+    exact, near = content(tmp_path / "fp32"), content(tmp_path / "bf16")
+    cosines = [np.dot(exact[name], near[name]) for name in exact]
+    assert min(cosines) >= 0.999 and exact != near
+    paint(folder / "red 99.png", "red", 99)
+    monkeypatch.setattr(encoder, "has_bf16", bool)
+    done = index(folder, run, tmp_path / "bf16")
+    assert done.new == 1 and done.index.about["precision"] == "bf16", "goes on where there is no bf16"
+    hits = search(tmp_path / "bf16", folder / "red 99.png", 1)
+    assert hits[0].id == "red 99.png" and hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("rung", ["clip", "locked"])
+def test_towers_in_bf16_point_where_those_in_fp32_do(rung: str, run: Run) -> None:
+    network = find_rung(rung, "match", "captions").load()
+    torch.manual_seed(0)
+    model = network(network.TINY, run.spec.width, run.spec.vocabulary).eval()
+    made = Run(run.path, {**run.config, "rung": rung}, run.result, run.spec, model, run.task)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, *np.roll(made.spec.width, -1)), np.uint8)
+    assert 0.999 <= encoder.cosine_of(made, pixels) < 1
+    exact = made.task.images(made.model, torch.from_numpy(pixels)).numpy()
+    folded = encoder.encoder_of(made)(pixels)
+    assert np.allclose(folded / np.linalg.norm(folded, axis=1, keepdims=True), exact, atol=1e-5)
+
+
+def test_where_bf16_is_too_far_off_vectors_are_made_in_fp32(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "has_bf16", lambda: True)
+    monkeypatch.setattr(encoder, "NEAR", 1.0)
+    folder = photos(tmp_path / "photos")
+    done = index(folder, run, tmp_path / "auto")
+    assert done.index.about["precision"] == "fp32" and done.index.about["cosine"] < 1
+    assert any("--precision bf16 is faster" in note.say("en") for note in done.notes)
+    assert any("더 빠르게" in note.say("ko") for note in done.notes)
+    done = index(folder, run, tmp_path / "asked", precision="bf16")
+    assert done.index.about["precision"] == "bf16"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -21,7 +21,7 @@ from sadari.cli.options import (
     split_names,
     switch,
 )
-from sadari.cli.search import first_caption
+from sadari.cli.search import StorageOption, first_caption, is_korean
 from sadari.errors import SadariError
 from sadari.lang import Lang, default_lang, pick
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SHOWN = Group("What is shown of it", sort_key=2)
 SPEED = Group("Speed of the search", sort_key=3)
+PROBES = (1, 5, 20, 80)
 ASKED = 200  # captions or pictures by which it is measured what approximate search misses
 TEXTS = {
     "duplicates": ("duplicates, from a cosine of {threshold:g}:", "중복(코사인 {threshold:g} 이상):"),
@@ -49,6 +50,13 @@ TEXTS = {
         "approximate search finds {recall:.1%} of the ten pictures nearest to {count} of the pictures",
         "근사 검색은 그림 {count}장에 가장 가까운 열 장씩 가운데 {recall:.1%}를 찾습니다",
     ),
+    "table": (
+        "of the ten pictures nearest to each of up to {count} queries, approximate search finds:",
+        "근사 검색이 찾는 몫(질문 {count}개까지, 각각 가장 가까운 그림 열 장 가운데):",
+    ),
+    "others": ("captions", "캡션"),
+    "korean": ("Korean captions", "한국어 캡션"),
+    "pictures": ("pictures", "그림"),
     "next": (
         '{count:,} pictures are indexed; next: sadari search {path} "words"',
         '그림 {count:,}장을 색인했습니다. 다음: sadari search {path} "낱말"',
@@ -74,9 +82,14 @@ def index(
         ),
     ],
     out: Annotated[
-        Path | None,
-        Parameter(help="The folder of the index; else PICTURES-index beside the pictures.", group=REST),
+        str | None,
+        Parameter(
+            help="The folder of the index, or an address such as s3://bucket/photos-index, gs:// or az://; "
+            "else PICTURES-index beside the pictures.",
+            group=REST,
+        ),
     ] = None,
+    storage: StorageOption = (),
     image: ImageOption = None,
     caption: Annotated[
         tuple[str, ...],
@@ -117,11 +130,27 @@ def index(
             converter=natural,
         ),
     ] = 0,
+    recall: Annotated[
+        bool,
+        switch(
+            help="Show how much of the truly nearest `sadari search --approximate` finds, by --probes.",
+            group=SPEED,
+        ),
+    ] = False,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Parameter(
+            help="Numbers of the encoder: bf16 is faster where the processor has it, and auto takes it where "
+            "vectors hardly change.",
+            group=SPEED,
+        ),
+    ] = "auto",
     quiet: QuietOption = False,
     lang: LangOption = None,
 ) -> None:
     """Embed pictures with a run, so that words or another picture find them."""
     from sadari import indexing
+    from sadari.index.address import options_of
     from sadari.index.lance import libraries
     from sadari.indexing import Searcher
 
@@ -131,15 +160,33 @@ def index(
         raise SadariError(f"--duplicates {duplicates:g}: a cosine above 0 and at most 1 is wanted; give 0.97")
     if cells and not approximate:
         raise SadariError(f"--cells {cells} are for approximate search; add --approximate, or leave it out")
+    options = options_of(storage)
     opened = open_run(run, lang, quiet, lambda task, rung, kind: task == "match")
     with _bar(quiet, lang) as told:
-        done = indexing.index(pictures, opened, out, image=image, caption=caption, prune=prune, told=told)
+        done = indexing.index(
+            pictures,
+            opened,
+            out,
+            image=image,
+            caption=caption,
+            prune=prune,
+            precision=precision,
+            storage=options,
+            told=told,
+        )
     say.notes([] if quiet else done.notes, lang)
     said = done.index.values("captions")
     if approximate:
         done.index.build(cells)
-        if not quiet:
+        if not quiet and not recall:
             say.aside(_recall(Searcher(done.index, opened), said, lang))
+    if recall:
+        if not done.index.has_cells:
+            raise SadariError(
+                "--recall: no cells are learnt, so that every search is exact and misses nothing; add "
+                "--approximate"
+            )
+        _show_recall(Searcher(done.index, opened), said, lang)
 
     def called(name: str) -> str:
         """A row tells nothing: its caption beside it."""
@@ -157,20 +204,47 @@ def index(
         for name, likeness in done.index.outliers(outliers):
             print(f"{likeness:.3f}  {called(name)}")
     if not quiet:
-        say.aside(pick(TEXTS, "next", lang, count=len(done.index), path=done.folder))
-    say.result(done.folder)
+        path = f"{done.folder} --storage ..." if storage else done.folder
+        say.aside(pick(TEXTS, "next", lang, count=len(done.index), path=path))
+    say.result(str(done.folder))
 
 
 def _recall(searcher: Searcher, said: dict[str, list[str]], lang: Lang) -> str:
-    """What approximate search finds; asked with words where there are any, which lie apart from pictures."""
+    """What approximate search finds as it is asked usually; with words where there are any, which lie apart
+    from pictures."""
     texts = [captions[0] for captions in said.values() if captions]
     if searcher.run.kind != "captions" or not texts:
         count = min(ASKED, len(said))
         return pick(TEXTS, "recall", lang, recall=searcher.index.recall(queries=count), count=count)
-    count = min(ASKED, len(texts))
-    some = [texts[number * len(texts) // count] for number in range(count)]
+    some = _spread(texts)
     recall = searcher.index.recall(queries=searcher.vectors(some))
-    return pick(TEXTS, "captions recall", lang, recall=recall, count=count)
+    return pick(TEXTS, "captions recall", lang, recall=recall, count=len(some))
+
+
+def _show_recall(searcher: Searcher, said: dict[str, list[str]], lang: Lang) -> None:
+    """A line for each number of cells: what is found of the ten nearest to words of each language, and to
+    pictures."""
+    asked: dict[str, Any] = {}
+    if searcher.run.kind == "captions":
+        for name, korean in (("others", False), ("korean", True)):
+            every = [text for captions in said.values() for text in captions if is_korean(text) == korean]
+            if every:
+                asked[name] = searcher.vectors(_spread(every))
+    asked["pictures"] = min(ASKED, len(said))
+    count = max(one if isinstance(one, int) else len(one) for one in asked.values())
+    say.aside(pick(TEXTS, "table", lang, count=count))
+    for probes in PROBES:
+        found = [
+            f"{pick(TEXTS, name, lang)} {searcher.index.recall(queries=one, probes=probes):6.1%}"
+            for name, one in asked.items()
+        ]
+        print("  ".join([f"--probes {probes:<3}", *found]))
+
+
+def _spread(texts: list[str]) -> list[str]:
+    """Some of the texts, from all over."""
+    count = min(ASKED, len(texts))
+    return [texts[number * len(texts) // count] for number in range(count)]
 
 
 @contextmanager

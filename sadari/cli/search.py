@@ -18,10 +18,24 @@ if TYPE_CHECKING:
     from sadari.index import Hit
     from sadari.indexing import Searcher
 
+StorageOption = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="An option of the storage that an address is in, KEY=VALUE, and again for each: endpoint, "
+        "region, allow_http. Keys are better set in the environment, as AWS_ACCESS_KEY_ID.",
+        group=REST,
+        negative=(),
+        show_default=False,
+    ),
+]
 SEARCH = Group("The search", sort_key=1)
 SHOWN = Group("What is shown", sort_key=2)
 TEXTS = {
     "none": ("nothing in the index meets it", "색인에 그런 그림이 없습니다"),
+    "no cells": (
+        "no cells are learnt, so the search was exact; sadari index ... --approximate learns them",
+        "배운 칸이 없어 정확히 찾았습니다. sadari index ... --approximate가 칸을 배웁니다",
+    ),
     "title": ("Found in {name}", "{name}에서 찾은 그림"),
     "caption": (
         "The nearest of {count:,} pictures to each query; under each its cosine and first caption.",
@@ -31,7 +45,9 @@ TEXTS = {
 
 
 def search(
-    index: Annotated[Path, Parameter(help="The folder of the index, whose path `sadari index` printed.")],
+    index: Annotated[
+        str, Parameter(help="The folder or the address of the index, as `sadari index` printed it.")
+    ],
     /,
     *queries: Annotated[
         str,
@@ -63,6 +79,7 @@ def search(
         Path | None,
         Parameter(help="Where the run of the index is now, if it was moved.", group=REST, show_default=False),
     ] = None,
+    storage: StorageOption = (),
     sheet: Annotated[
         Path | None,
         Parameter(help="Also draw what is found, a row a query, as .png or .svg.", group=SHOWN),
@@ -91,13 +108,19 @@ def search(
         from sadari.charts.found import check_sheet
 
         check_sheet(sheet)
-    from sadari.index import Index
+    from sadari.index.address import options_of
     from sadari.indexing import Searcher, is_photo
+    from sadari.indexing.words import word_notes
 
     photos = [is_photo(query) for query in queries]
-    Index.open(index)  # says what is wrong with it before a run is read
-    searcher = Searcher.open(index, run)
+    searcher = Searcher.open(index, run, options_of(storage))
     found = [searcher.search(query, k, where, not approximate, probes) for query in queries]
+    if not quiet:
+        say.notes(
+            word_notes(searcher.run, [q for q, photo in zip(queries, photos, strict=True) if not photo]), lang
+        )
+        if approximate and not searcher.index.has_cells:
+            say.aside(pick(TEXTS, "no cells", lang))
     for query, hits in zip(queries, found, strict=True):
         if as_json:
             print(
@@ -115,9 +138,14 @@ def search(
 
 def first_caption(captions: Sequence[str], lang: Lang) -> str:
     """The first caption in the language of the reader, else the first of all; "" where there is none."""
-    korean = [text for text in captions if any("가" <= sign <= "힣" for sign in text)]
+    korean = [text for text in captions if is_korean(text)]
     others = [text for text in captions if text not in korean]
     return next(iter(korean + others if lang == "ko" else others + korean), "")
+
+
+def is_korean(text: str) -> bool:
+    """Whether there is Hangul in it."""
+    return any("가" <= sign <= "힣" for sign in text)
 
 
 def _show(query: str, hits: list[Hit], lang: Lang) -> None:
@@ -159,10 +187,11 @@ def _content(rank: int, hit: Hit) -> dict[str, Any]:
 
 
 def _draw(
-    sheet: Path, searcher: Searcher, index: Path, asked: list[tuple[str, bool, list[Hit]]], lang: Lang
+    sheet: Path, searcher: Searcher, index: str, asked: list[tuple[str, bool, list[Hit]]], lang: Lang
 ) -> None:
     from sadari.charts.found import Found, save_found
     from sadari.data.decode_image import decode
+    from sadari.index.address import name_of
     from sadari.indexing.making import SIDE
 
     found = [
@@ -175,5 +204,5 @@ def _draw(
         )
         for query, photo, hits in asked
     ]
-    title = pick(TEXTS, "title", lang, name=index.resolve().name)
+    title = pick(TEXTS, "title", lang, name=name_of(index))
     save_found(sheet, found, title, pick(TEXTS, "caption", lang, count=len(searcher.index)))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +21,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from sadari.errors import SadariError
-from sadari.index.lance import array_of, libraries, lists, matrix, said, table_names
+from sadari.index.address import check_options, is_address
+from sadari.index.items import OWN, check_items, units
+from sadari.index.lance import array_of, check_condition, connected, libraries, lists, matrix, said
 from sadari.index.likeness import apartness, duplicate_groups
 from sadari.layers.nearest import TERMS, UNIT, round_vectors, top
 
-TABLE, VECTOR, OWN = "items", "vector", ("id", "vector", "path", "captions")
+TABLE, VECTOR = "items", "vector"
+NONE = f"{{}} holds no index: it has no table {TABLE!r} of this program; make one first"
 SPARE = 8  # more found than asked for: single precision may have them in another order
 LEAST = 256  # vectors from which cells can be learnt
 WIDEST = 1 << 16
@@ -59,18 +61,18 @@ class Index:
         folder: Path | str,
         width: int,
         about: Mapping[str, Any] | None = None,
-        storage: dict[str, str] | None = None,
+        storage: Mapping[str, str] | None = None,
     ) -> Index:
         """A new and empty index.
 
         folder    where it lies: a folder, or an address such as s3://bucket/folder
         width     D of its vectors
         about     what made the vectors, kept with them; what JSON takes
-        storage   LanceDB's options for object storage, such as keys and an endpoint
+        storage   LanceDB's options for object storage, such as keys and an endpoint (`index.address`)
 
         SadariError where there is one already, or lancedb is not installed.
         """
-        lancedb, pa = libraries()
+        _, pa = libraries()
         if not 1 <= width <= WIDEST:
             raise SadariError(f"width {width}: a vector holds 1 to {WIDEST:,} numbers; give the encoder's")
         about = dict(about or {})
@@ -84,8 +86,8 @@ class Index:
             metadata={"sadari": json.dumps({"width": width, "about": about})},
         )
         with said(f"no index can be made in {folder}", "choose another folder"):
-            database = lancedb.connect(str(folder), storage_options=storage)
-            if TABLE in table_names(database):
+            database, tables = connected(str(folder), storage)
+            if TABLE in tables:
                 raise SadariError(
                     f"{folder} holds an index already: one is not written over another; open it, or choose "
                     f"another folder"
@@ -93,16 +95,24 @@ class Index:
             return cls(database.create_table(TABLE, schema=schema), width, about)
 
     @classmethod
-    def open(cls, folder: Path | str, storage: dict[str, str] | None = None) -> Index:
-        """The index of a folder. SadariError where there is none, or lancedb is not installed."""
-        lancedb, _ = libraries()
-        none = f"{folder} holds no index: it has no table {TABLE!r} of this program; make one first"
-        if "://" not in str(folder) and not Path(folder, f"{TABLE}.lance").is_dir():
-            raise SadariError(none)  # connecting would make the folder
+    def open(cls, folder: Path | str, storage: Mapping[str, str] | None = None) -> Index:
+        """The index of a folder or an address. SadariError where there is none, or lancedb is missing."""
+        found = cls.find(folder, storage)
+        if found is None:
+            raise SadariError(NONE.format(folder))
+        return found
+
+    @classmethod
+    def find(cls, folder: Path | str, storage: Mapping[str, str] | None = None) -> Index | None:
+        """As `open`; None where there is no such table, which is an error where it is of another program."""
+        libraries()
+        check_options(folder, storage)
+        if not is_address(folder) and not Path(folder, f"{TABLE}.lance").is_dir():
+            return None  # connecting would make the folder
         with said(f"the index in {folder} cannot be read", "make it again"):
-            database = lancedb.connect(str(folder), storage_options=storage)
-            if TABLE not in table_names(database):
-                raise SadariError(none)
+            database, tables = connected(str(folder), storage)
+            if TABLE not in tables:
+                return None
             table = database.open_table(TABLE)
             try:
                 known = json.loads((table.schema.metadata or {})[b"sadari"])
@@ -111,7 +121,7 @@ class Index:
             except (KeyError, ValueError, TypeError, AttributeError):
                 fits = False
             if not fits:
-                raise SadariError(none)
+                raise SadariError(NONE.format(folder))
             return cls(table, width, about)
 
     def __len__(self) -> int:
@@ -121,6 +131,11 @@ class Index:
     def columns(self) -> list[str]:
         """What can be filtered by."""
         return [name for name in self._table.schema.names if name != VECTOR]
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether cells are learnt, so that approximate search is another than the exact one."""
+        return any(VECTOR in known.columns for known in self._table.list_indices())
 
     def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that are not in the index, in their order: what is left to be done."""
@@ -161,7 +176,7 @@ class Index:
         thousands. SadariError where numbers of items differ, an id is there twice, or a value does not fit.
         """
         _, pa = libraries()
-        unit = self._units(vectors)
+        unit = units(vectors, self.width)
         given: dict[str, Any] = {"path": paths, "captions": lists(captions), **columns}
         names = [*ids]
         for name, values in (("ids", names), *given.items()):
@@ -169,7 +184,7 @@ class Index:
                 raise SadariError(
                     f"{len(values):,} {name} for {len(unit):,} vectors: each item has one; give as many"
                 )
-        self._check(names, columns)
+        check_items(names, columns)
         if not names:
             return 0
         arrays = {
@@ -204,7 +219,8 @@ class Index:
         """
         if k < 1:
             raise SadariError(f"k {k}: at least 1 item is found; give k=10")
-        unit, wanted = self._units(np.asarray(vector)[None])[0], k + SPARE
+        check_condition(where)
+        unit, wanted = units(np.asarray(vector)[None], self.width)[0], k + SPARE
         error = (self.width + TERMS) * 4 * UNIT  # of a product in float32, and of what Lance makes of it
         while True:
             found = self._nearest(unit, wanted, where, None if exact else probes)
@@ -229,7 +245,7 @@ class Index:
     def search_all(self, vectors: Float32[np.ndarray, "Q D"], k: int = 10) -> list[list[tuple[str, float]]]:
         """For each vector the k nearest items, exactly: ids and cosines. All vectors are held in memory."""
         ids, stored, rounded = self.load()
-        scores, rows = top(self._units(vectors), stored, k, rounded)
+        scores, rows = top(units(vectors, self.width), stored, k, rounded)
         return [
             [(ids[row], float(score)) for row, score in zip(*found, strict=True)]
             for found in zip(rows, scores, strict=True)
@@ -280,7 +296,7 @@ class Index:
             chosen = np.random.default_rng(seed).permutation(len(ids))[:queries]
             asked, itself = stored[chosen], [ids[row] for row in chosen]
         else:
-            asked, itself = self._units(queries), [""] * len(queries)
+            asked, itself = units(queries, self.width), [""] * len(queries)
         wanted, hits = 0, 0
         for vector, name, truth in zip(asked, itself, self.search_all(asked, k + own), strict=True):
             nearest = {found for found, _ in truth if found != name}
@@ -308,35 +324,3 @@ class Index:
             f"where {where!r} fails" if where else "the search fails", f"give {rule}" if where else rule
         ):
             return (query.where(where, prefilter=True) if where else query).to_arrow()
-
-    def _units(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors at length 1."""
-        vectors = np.asarray(vectors)
-        if vectors.ndim != 2 or vectors.shape[1] != self.width:
-            raise SadariError(
-                f"vectors of shape {vectors.shape}: those of this index are {self.width} wide; use the "
-                f"encoder that it was made with"
-            )
-        wide = vectors.astype(np.float64)
-        length = np.linalg.norm(wide, axis=1, keepdims=True)
-        bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
-        if len(bad):
-            raise SadariError(
-                f"vector {bad[0]} is zero, NaN or infinite: it has no direction to be compared by; leave it "
-                f"out"
-            )
-        return (wide / length).astype(np.float32)
-
-    def _check(self, names: Sequence[Any], columns: Mapping[str, Any]) -> None:
-        if bad := [name for name in names if not isinstance(name, str) or not name]:
-            raise SadariError(
-                f"id {bad[0]!r}: an id is a text that is not empty; give paths or numbers as text"
-            )
-        if len(set(names)) < len(names):
-            twice = Counter(names).most_common(1)[0][0]
-            raise SadariError(f"id {twice!r} is given twice: each item has its own; leave one out")
-        if bad := [name for name in columns if name in OWN or not name.isidentifier() or name[0] == "_"]:
-            raise SadariError(
-                f"column {bad[0]!r}: a name is a word that starts with a letter and is none of "
-                f"{', '.join(OWN)}; call it something else"
-            )

@@ -10,6 +10,7 @@ be asked with pictures. What is indexed already is left alone: a second call emb
 
 encoder    what a run makes of pictures, and whether an index is its own
 making     the index of a folder, a table or a built-in
+words      whether a run knows the words it is asked with
 searching  words or a picture, and what is nearest to them
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,19 @@ from sadari.data.listed import Listed, list_pictures
 from sadari.data.text_rows import existing
 from sadari.errors import SadariError
 from sadari.index import Index
+from sadari.index.address import check_options, place
 from sadari.index.lance import libraries
-from sadari.indexing.encoder import Encoder, check_made, check_run, encoder_of, pictures_of, reading_of
+from sadari.indexing.encoder import (
+    Encoder,
+    Precision,
+    check_made,
+    check_precision,
+    check_run,
+    encoder_of,
+    pictures_of,
+    reading_of,
+    settled,
+)
 from sadari.lang import Note
 from sadari.predict.pictures import Broken, block_of
 from sadari.predict.writing import side_by_side
@@ -43,6 +54,18 @@ TEXTS = {
         "{count:,} pictures that are no longer there were taken out: {first}",
         "이제 없는 그림 {count:,}장을 색인에서 뺐습니다: {first}",
     ),
+    "bf16": (
+        "the encoder's products are in bf16; a vector's cosine with that of fp32 is {cosine:.5f} on average; "
+        "--precision fp32 keeps every digit",
+        "인코더의 곱셈을 bf16으로 했습니다. fp32로 만든 벡터와의 코사인은 평균 {cosine:.5f}입니다. "
+        "모든 자릿수를 지키려면 --precision fp32를 주십시오",
+    ),
+    "fp32": (
+        "the encoder's products are in fp32; a vector's cosine with that of bf16 is {cosine:.5f} on average; "
+        "--precision bf16 is faster",
+        "인코더의 곱셈을 fp32로 했습니다. bf16으로 만든 벡터는 이와의 코사인이 평균 {cosine:.5f}입니다. "
+        "더 빠르게 하려면 --precision bf16을 주십시오",
+    ),
 }
 STAMP, THUMBNAIL = "stamp", "thumbnail"
 TOGETHER, SECONDS = 1024, 30.0  # pictures, or seconds of work, that one step puts in the index
@@ -54,7 +77,8 @@ _NAMED = 3
 class Indexed:
     """What `index` did."""
 
-    folder: Path
+    folder: Path | str
+    """Where the index is; a text where that is an address."""
     index: Index
     new: int
     changed: int
@@ -72,27 +96,34 @@ def index(
     image: str | None = None,
     caption: Sequence[str] = (),
     prune: bool = False,
+    precision: Precision = "auto",
+    storage: Mapping[str, str] | None = None,
     told: Callable[[int, int], None] | None = None,
     memory: int = 2 << 30,
     cache: Path | None = None,
 ) -> Indexed:
     """Put pictures in the index of a folder, which is made where there is none.
 
-    pictures  a folder, with those below it; a table with a column of paths or bytes; a built-in's name
-    run       of pictures with captions, or of pictures alone with an eye: the same at every call
-    folder    of the index; else `index_folder(pictures)`
-    prune     take out what the source no longer has
-    told      hears how many are embedded, and of how many
+    pictures   a folder, with those below it; a table with a column of paths or bytes; a built-in's name
+    run        of pictures with captions, or of pictures alone with an eye: the same at every call
+    folder     of the index, or an address as s3://bucket/index; else `index_folder(pictures)`
+    prune      take out what the source no longer has
+    precision  of the encoder's numbers: fp32, bf16, or auto: bf16 where the processor has it and vectors are
+               nearly the same (`encoder.settled`); an index that is there goes on as it began
+    storage    options of an address (`sadari.index.address`), such as keys; they are kept nowhere
+    told       hears how many are embedded, and of how many
 
     Captions and columns of numbers and texts stand beside each picture. Stopped at any moment, the same call
     goes on from there. Raises SadariError where there are no pictures, for a run that makes no vectors of
     them, for an index of other pictures or of another run, and where lancedb is not installed.
     """
     libraries()
+    check_precision(precision)
     run = run if isinstance(run, Run) else Run.load(run)
-    encode = encoder_of(run)
-    folder = Path(folder) if folder is not None else index_folder(pictures)
-    opened = _opened(folder)
+    encoder_of(run)  # says now what is wrong with the run
+    folder = place(folder) if folder is not None else index_folder(pictures)
+    check_options(folder, storage)
+    opened = _opened(folder, storage)
     if opened is not None:
         check_made(opened, folder)
         check_run(opened, run, folder)
@@ -119,7 +150,9 @@ def index(
         if not stamp or stored.get(name) != stamp
     ]
     broken, added = Broken(), set[int]()
-    writer = _Writer(opened, folder, about, listed)
+    kind, cosine = settled(run, listed, rows, precision, opened)
+    encode = encoder_of(run, kind)
+    writer = _Writer(opened, folder, {**about, "precision": kind, "cosine": cosine}, listed, storage)
     try:
         for frame in _embedded(run, encode, listed, rows, broken):
             writer.take(frame)
@@ -139,6 +172,8 @@ def index(
     new = sum(listed.ids[row] not in stored for row in added)
     counts: dict[str, Any] = {"new": new, "changed": len(added) - new, "same": len(listed.ids) - len(rows)}
     notes = [Note.of(TEXTS, "done", **counts), *listed.notes]
+    if added and opened is None and cosine != 1 and (kind == "bf16" or precision == "auto"):
+        notes.append(Note.of(TEXTS, kind, cosine=cosine))
     if broken.count:
         count, first = broken.count, _first([*broken.first.values()], broken.count)
         notes.append(Note.of(TEXTS, "broken", "warning", count=count, rows=len(listed.ids), first=first))
@@ -163,8 +198,10 @@ def index_folder(pictures: str | Path) -> Path:
     return path.parent / f"{name}-index" if path.name not in ("", "..") else whole.with_name(f"{name}-index")
 
 
-def _opened(folder: Path) -> Index | None:
+def _opened(folder: Path | str, storage: Mapping[str, str] | None) -> Index | None:
     """The index of a folder, None where there is none yet. Raises SadariError where something else is."""
+    if isinstance(folder, str):
+        return Index.find(folder, storage)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     if not (folder / "items.lance").is_dir():
@@ -231,8 +268,16 @@ def _inside(picture: str | bytes | None, folder: Path) -> str | None:
 class _Writer:
     """Puts what is embedded in the index, many at a time; the first makes it."""
 
-    def __init__(self, index: Index | None, folder: Path, about: dict[str, Any], listed: Listed) -> None:
+    def __init__(
+        self,
+        index: Index | None,
+        folder: Path | str,
+        about: dict[str, Any],
+        listed: Listed,
+        storage: Mapping[str, str] | None,
+    ) -> None:
         self.index, self.folder, self.about, self.listed = index, folder, about, listed
+        self.storage = storage
         self.waiting: list[pl.DataFrame] = []
         self.since = time.monotonic()
 
@@ -249,7 +294,7 @@ class _Writer:
         whole = pl.concat(self.waiting)
         rows, vectors, listed = whole["row"].to_list(), whole["vector"].to_numpy(), self.listed
         if self.index is None:
-            self.index = Index.create(self.folder, vectors.shape[1], self.about)
+            self.index = Index.create(self.folder, vectors.shape[1], self.about, self.storage)
         columns = {name: [values[row] for row in rows] for name, values in listed.columns.items()}
         columns[THUMBNAIL] = whole[THUMBNAIL].to_list()
         columns = {

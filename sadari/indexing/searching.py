@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sadari.data.text_rows import existing
 from sadari.data.tokenizers import clean_text
 from sadari.errors import SadariError
 from sadari.index import Hit, Index
+from sadari.index.address import place
 from sadari.indexing.encoder import check_made, check_run, encoder_of, pictures_of
 from sadari.indexing.making import SIDE, STAMP, THUMBNAIL
 from sadari.runs import Run
@@ -29,19 +30,25 @@ class Searcher:
     run: Run
 
     @classmethod
-    def open(cls, folder: str | Path, run: Run | str | Path | None = None) -> Searcher:
-        """The index of a folder; `run` says where its run lies now.
+    def open(
+        cls,
+        folder: str | Path,
+        run: Run | str | Path | None = None,
+        storage: Mapping[str, str] | None = None,
+    ) -> Searcher:
+        """The index of a folder, or of an address with its options; `run` says where its run lies now.
 
         Raises SadariError where there is no index, and where the run is gone, or another one.
         """
-        opened = Index.open(folder)
-        check_made(opened, Path(folder))
+        folder = place(folder)
+        opened = Index.open(folder, storage)
+        check_made(opened, folder)
         if run is None:
             run = Path(opened.about["run"])
             if not run.is_dir():
                 raise SadariError(f"the run of {folder}, {run}, is not there; say where it is now with --run")
         run = run if isinstance(run, Run) else Run.load(run)
-        check_run(opened, run, Path(folder))
+        check_run(opened, run, folder)
         return cls(opened, run)
 
     def vector(self, query: str | Path | bytes) -> Float32[np.ndarray, " D"]:
@@ -109,9 +116,10 @@ def search(
     run: Run | str | Path | None = None,
     exact: bool = True,
     probes: int = 20,
+    storage: Mapping[str, str] | None = None,
 ) -> list[Hit]:
     """The k pictures of an index that are nearest to words or to a picture; for many queries: `Searcher`."""
-    return Searcher.open(folder, run).search(query, k, where, exact, probes)
+    return Searcher.open(folder, run, storage).search(query, k, where, exact, probes)
 
 
 def is_photo(query: str | Path) -> bool:

@@ -101,6 +101,34 @@ def test_duplicates_and_outliers_are_shown(sadari: Call, run: Run, tmp_path: Pat
     assert code == 2 and "8 items: cells are learnt from at least 256" in err
 
 
+def test_recall_is_shown_by_cells(sadari: Call, run: Run, tmp_path: Path) -> None:
+    source = make_album(tmp_path / "album", each=44)
+    asked = ("index", source, "--run", run.path)
+    code, out, err = sadari(*asked, "--recall")
+    assert code == 2 and "--recall: no cells are learnt" in err and "--approximate" in err
+    code, out, err = sadari(*asked, "--approximate", "--cells", "3", "--recall")
+    *lines, path = out.splitlines()
+    assert code == 0 and Path(path).is_dir() and "each of up to 200 queries" in err
+    assert [line.split()[:2] for line in lines] == [["--probes", str(count)] for count in (1, 5, 20, 80)]
+    assert all(line.count("100.0%") == 3 and "Korean captions" in line for line in lines[1:])
+    code, out, err = sadari(*asked, "--recall", "--lang", "ko")
+    assert code == 0 and "한국어 캡션" in out and "근사 검색이 찾는 몫" in err
+
+
+def test_unknown_words_are_said_once(sadari: Call, run: Run, made: Path) -> None:
+    code, _, err = sadari("search", made, "ጤና ይስጥልኝ", "노란 우산", "--lang", "en")
+    assert code == 0 and len(err.splitlines()) == 1 and "'ጤና ይስጥልኝ'" in err and "노란" not in err
+    assert sadari("search", made, "ጤና ይስጥልኝ", "--quiet")[2] == ""
+
+
+def test_approximate_search_without_cells_says_so(sadari: Call, made: Path) -> None:
+    asked = ("search", made, "노란 우산", "--approximate")
+    code, out, err = sadari(*asked, "--lang", "en")
+    assert code == 0 and "no cells are learnt, so the search was exact" in err
+    assert out == sadari("search", made, "노란 우산", "--lang", "en")[1]
+    assert "배운 칸이 없어" in sadari(*asked, "--lang", "ko")[2] and sadari(*asked, "--quiet")[2] == ""
+
+
 @pytest.mark.parametrize("table", [True, False])
 def test_cells_are_learnt_and_what_they_miss_is_said(
     sadari: Call, run: Run, tmp_path: Path, table: bool
@@ -146,6 +174,12 @@ def test_a_bar_is_drawn_on_a_terminal_alone(
         (["search", "MADE", "words", "-k", "0"], "-k 0: at least 1 picture"),
         (["search", "MADE", "words", "--probes", "0", "--approximate"], "--probes 0"),
         (["search", "MADE", "words", "--where", "((", "--sheet", "s.png"], "where '((' fails"),
+        (["search", "MADE", "words", "--where", "year > 2 ; drop"], "behind ';' would be left out"),
+        (["search", "MADE", "words", "--storage", "region=x"], "is a folder of this machine"),
+        (["search", "MADE", "words", "--storage", "region"], "an option is KEY=VALUE"),
+        (["search", "ftp://host/x", "words"], "no storage has addresses that begin so"),
+        (["index", "photos", "--run", "RUN", "--out", "nope://x"], "give s3://, gs:// or az://"),
+        (["index", "photos", "--run", "RUN", "--precision", "fp8"], "--precision"),
         (["search", "MADE", "words", "--sheet", "s.gif"], "--sheet s.gif: a sheet is a picture"),
         (["search", "MADE", "words", "--run", "gone"], "no run at gone"),
         (["search", "MADE", "words", "--color"], "--color"),

@@ -160,7 +160,7 @@ def test_groups_are_those_of_all_pairs(threshold: float) -> None:
         group, open_ = set(), [min(left)]
         while open_:
             group.add(row := open_.pop())
-            open_ += [other for other in np.flatnonzero(near[row]) if other not in group]
+            open_ += [other for other in np.flatnonzero(near[row]).tolist() if other not in group]
         left -= group
         expected += [sorted(group)] if len(group) > 1 else []
     assert [group.tolist() for group in groups] == expected
