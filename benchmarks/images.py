@@ -1,7 +1,8 @@
 """Pictures: answering photos against the engines that do nothing else, and training a small ResNet.
 
 Answering: AlexNet, VGG16 and ResNet-50 at 224 pixels, weights of chance, norms stirred, 1 and 16 photos at a
-time. Ours is `ImageTask.outputs` from pixels on, as `run.predict` calls it; each peer is given the pixels
+time. Ours is `ImageTask.outputs` from pixels on, as `run.predict` calls it; engine is what it calls with
+engine="openvino" (`sadari.engines_pictures`), from pixels on too; each peer is given the pixels
 scaled by the same function, in its own best form. All have the same weights, so give the same logits.
 
 onnxruntime   its processor provider; fp32 only, as it has no bf16 here
@@ -10,8 +11,9 @@ compiled      torch.compile with freezing (inductor), channels last; what torchv
               same, as its layers are
 eager         torch as it is; channels last in bf16
 ratio         our photos a second over those of the fastest peer, the median of the rounds' own ratios
+ratio_engine  those of engine, likewise
 gap           largest difference to the logits of eager fp32, over the largest logit: of bf16, what it costs;
-              gap_peers is the largest of the peers
+              gap_engine is that of engine, gap_peers the largest of the peers
 agree         share of photos whose likeliest class stays what it is in fp32
 
 Training: ResNet-18 with a 3 x 3 stem and no pooling on 32 x 32, batches of 64, AdamW. Ours is the loop's own
@@ -28,7 +30,7 @@ waiting        share of our step's time until its batch is there
 
 A peer that is not installed is left out, and said to be. Rounds are interleaved.
 
-    pip install onnx onnxruntime openvino
+    pip install onnxruntime 'sadari[openvino]'
     python benchmarks/images.py              writes benchmarks/results/images.csv and images_training.csv
     python benchmarks/images.py --quick      2 rounds, nothing compiled; writes nothing
 """
@@ -61,10 +63,12 @@ from torch.nn import functional as F
 from sadari import probe
 from sadari.batches import make_batches
 from sadari.data.spec_images import ImageSpec
+from sadari.engines_pictures import OpenVINO, package
 from sadari.heap import kept_memory
 from sadari.losses import make_loss
 from sadari.models import alexnet, resnet, vgg
 from sadari.optim import make_optimizer
+from sadari.runs import Run
 from sadari.tasks_images import ImageTask
 from sadari.train import TrainConfig
 
@@ -74,6 +78,7 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "vgg16": (vgg.VGG, vgg.VGGConfig("vgg16")),
     "resnet50": (resnet.ResNet, resnet.ResNetConfig("resnet50")),
 }
+OURS = ("ours", "engine")
 PEERS = ("onnxruntime", "openvino", "compiled", "eager")
 GOAL, TRAINING_GOAL, WAITING_GOAL, EQUAL = 0.95, 2.1, 0.05, 1e-4
 SMALL, BATCH, STEPS, TIMED, RATE = 32, 64, 20, 3, 1e-3
@@ -111,6 +116,18 @@ def ours(model: nn.Module, task: ImageTask, precision: str) -> Way:
     def answer(pixels: Tensor) -> np.ndarray:
         with torch.inference_mode():
             return task.outputs(model, pixels, precision).numpy()
+
+    return answer
+
+
+def engine_way(model: nn.Module, task: ImageTask, precision: Any, batch: int) -> Way:
+    """As `run.predict(..., engine="openvino")` has it."""
+    about = {"rung": "network", "kind": "images", "task": "classify"}
+    run = Run(Path(), about, {}, task.spec, model, task)
+    engine = OpenVINO(run, precision, batch)
+
+    def answer(pixels: Tensor) -> np.ndarray:
+        return engine.logits(pixels.numpy())
 
     return answer
 
@@ -168,8 +185,7 @@ def onnxruntime_way(file: str, task: ImageTask) -> Way:
 
 
 def openvino_way(file: str, task: ImageTask, precision: str, batch: int) -> Way:
-    import openvino
-
+    openvino = package()
     model = openvino.Core().read_model(file)
     model.reshape([batch, 3, SIZE, SIZE])
     hints = {
@@ -211,6 +227,7 @@ def answering(name: str, there: dict[str, bool], rounds: int) -> list[dict[str, 
                 if there["onnxruntime"] and precision == "fp32":
                     ways["onnxruntime"] = onnxruntime_way(file, task)
                 if there["openvino"]:
+                    ways["engine"] = engine_way(model, task, precision, batch)
                     ways["openvino"] = openvino_way(file, task, precision, batch)
                 if there["compiled"]:
                     ways["compiled"] = compiled(model, task, precision)
@@ -235,11 +252,14 @@ def compared(ways: dict[str, Way], pixels: Tensor, truth: np.ndarray, rounds: in
         for name, way in ways.items():
             rates[name].append(timed(way, pixels))
     middle = {name: statistics.median(found) for name, found in rates.items()}
-    fastest = max((name for name in ways if name != "ours"), key=middle.__getitem__)
-    ratios = [a / b for a, b in zip(rates["ours"], rates[fastest], strict=True)]
-    row: dict[str, Any] = {name: round(middle[name], 2) if name in ways else "" for name in ("ours", *PEERS)}
-    row |= {"fastest": fastest, "ratio": round(statistics.median(ratios), 3)}
-    row["gap"] = f"{gaps.pop('ours'):.1e}"
+    fastest = max((name for name in ways if name not in OURS), key=middle.__getitem__)
+    row: dict[str, Any] = {name: round(middle[name], 2) if name in ways else "" for name in (*OURS, *PEERS)}
+    row["fastest"] = fastest
+    for name, end in zip(OURS, ("", "_engine"), strict=True):
+        ratios = [a / b for a, b in zip(rates.get(name, ()), rates[fastest], strict=name in rates)]
+        row[f"ratio{end}"] = round(statistics.median(ratios), 3) if ratios else ""
+    for name, end in zip(OURS, ("", "_engine"), strict=True):
+        row[f"gap{end}"] = f"{gaps.pop(name):.1e}" if name in gaps else ""
     return row | {"gap_peers": f"{max(gaps.values()):.1e}", "agree": round(same["ours"], 3)}
 
 

@@ -148,17 +148,28 @@ class Run:
         text = self.task.captions(self.model, torch.from_numpy(part.tokens))
         return image.numpy(), text.numpy()
 
-    def predict(self, rows: Any, probabilities: bool = False) -> pl.DataFrame:
+    def predict(
+        self,
+        rows: Any,
+        probabilities: bool = False,
+        *,
+        engine: Literal["sadari", "openvino"] = "sadari",
+        precision: Literal["fp32", "bf16"] = "fp32",
+    ) -> pl.DataFrame:
         """Predict raw rows: a frame with `prediction`, and `probability of CLASS` columns when asked for.
 
         Of pictures, `rows` may also be a folder, a path, bytes, a PIL image, an array of pixels, or several
-        of these (see `sadari.predict.predict_pictures`).
+        of these (see `sadari.predict.predict_pictures`), and `engine` and `precision` say whose products
+        answer, and in what numbers (`sadari.engines_pictures`).
         Raises SadariError that names every column which is missing or of the wrong type.
         """
-        if isinstance(self.spec, ImageSpec) and not isinstance(rows, pl.DataFrame):
-            from sadari.predict import predict_pictures  # stands above runs
+        from sadari.engines_pictures import answering, check_engine  # stands above runs
 
-            return predict_pictures(self, rows, probabilities)
+        check_engine(self, engine, precision)
+        if isinstance(self.spec, ImageSpec) and not isinstance(rows, pl.DataFrame):
+            from sadari.predict import predict_pictures
+
+            return predict_pictures(self, rows, probabilities, engine=engine, precision=precision)
         if isinstance(self.spec, PairSpec):
             if probabilities:
                 raise SadariError("--probabilities needs classes, but this run predicts text; leave it out")
@@ -172,7 +183,8 @@ class Run:
             raise SadariError(
                 "this run continues texts; call run.write(prompts) instead of run.predict(rows)"
             )
-        predicted = self.predictions(self.spec.encode(rows))
+        features = self.spec.encode(rows)
+        predicted = answering(self, engine, precision, len(features))(features)
         if not self.spec.classes:
             if probabilities:
                 raise SadariError(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sadari.runs import Run
 
 WRITING = Group("The writing, of a language run", sort_key=2)
+PLAIN = {"engine": "sadari", "precision": "fp32"}
 SHOWN = 3  # classes that are shown of one text or picture
 TABLES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")  # ends of what names pictures
 
@@ -57,6 +58,22 @@ def predict_rows(
             negative=(),
         ),
     ] = None,
+    engine: Annotated[
+        Literal["sadari", "openvino"],
+        Parameter(
+            help="Whose products answer pictures: openvino (pip install 'sadari[openvino]') takes a "
+            "second or two to begin with, and is then faster for many networks, most of all in bf16.",
+            group=REST,
+        ),
+    ] = "sadari",
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        Parameter(
+            help="Of a network for pictures: bf16 is faster where the processor multiplies such numbers, and "
+            "may give another class where two are nearly as likely.",
+            group=REST,
+        ),
+    ] = "fp32",
     quiet: QuietOption = False,
     lang: LangOption = None,
     **sampling: Any,
@@ -75,9 +92,14 @@ def predict_rows(
         raise SadariError(
             f"--{flag} is for language runs, and this one predicts {opened.spec.target}; leave it out"
         )
+    with_engine = {"engine": engine, "precision": precision}
     if opened.kind == "images" and rows:
-        _pictures(opened, rows, out, probabilities, keep, quiet, lang)
+        _pictures(opened, rows, out, probabilities, keep, quiet, lang, with_engine)
         return
+    if with_engine != PLAIN:
+        from sadari.engines_pictures import check_engine
+
+        check_engine(opened, engine, precision)
     if len(rows) > 1:
         raise SadariError(
             f"{len(rows)} inputs are given where one is wanted ({rows[0]}, {rows[1]} ...); put a text with "
@@ -110,6 +132,7 @@ def _pictures(
     keep: tuple[str, ...] | None,
     quiet: bool,
     lang: Lang,
+    with_engine: Any,
 ) -> None:
     """A table of pictures, a folder of them, or photos one by one."""
     from sadari.predict import predict_file, predict_files
@@ -120,17 +143,15 @@ def _pictures(
     if keep is not None and not table:
         raise SadariError("--keep names columns of a table, and no table is given; leave it out")
     if not (table or folder or out):
-        _answer_pictures(run, given, probabilities, notes)
+        _answer_pictures(run, given, probabilities, notes, with_engine)
         say.notes([] if quiet else notes, lang)
         return
     with _counter(quiet, "pictures") as told:
+        how: dict[str, Any] = {"probabilities": probabilities, "told": told, "notes": notes, **with_engine}
         if table:
-            written = predict_file(
-                run, first, out, probabilities=probabilities, keep=keep, told=told, notes=notes
-            )
+            written = predict_file(run, first, out, keep=keep, **how)
         else:
-            pictures = first if folder else given
-            written = predict_files(run, pictures, out, probabilities=probabilities, told=told, notes=notes)
+            written = predict_files(run, first if folder else given, out, **how)
     say.notes([] if quiet else notes, lang)
     say.result(written)
 
@@ -146,13 +167,15 @@ def _names_a_table(first: str) -> bool:
     return first in BUILTIN
 
 
-def _answer_pictures(run: Run, given: tuple[str, ...], every: bool, notes: list[Note]) -> None:
+def _answer_pictures(
+    run: Run, given: tuple[str, ...], every: bool, notes: list[Note], with_engine: Any
+) -> None:
     """The likeliest classes of one photo, the best first; of several, the class of each."""
     from sadari.predict import predict_pictures
 
     if len(given) > 1 and every:
         raise SadariError("--probabilities of several pictures make a table; name its file with --out")
-    found = predict_pictures(run, given, probabilities=True, notes=notes)
+    found = predict_pictures(run, given, probabilities=True, notes=notes, **with_engine)
     shares = found.drop("prediction").to_numpy()
     if len(given) == 1:
         for place in (-shares[0]).argsort(kind="stable")[: None if every else SHOWN]:

@@ -15,9 +15,18 @@ import polars as pl
 from sadari.data.spec_images import ImageSpec
 from sadari.data.spec_text import LanguageSpec
 from sadari.data.table import check_columns, open_table
+from sadari.engines_pictures import Engine, Precision, check_engine
 from sadari.errors import SadariError
 from sadari.lang import Note
-from sadari.predict.pictures import Broken, answered, block_of, predict_files, predict_pictures, with_paths
+from sadari.predict.pictures import (
+    Broken,
+    answer_of,
+    answered,
+    block_of,
+    predict_files,
+    predict_pictures,
+    with_paths,
+)
 from sadari.predict.rows import Rows, rows_of
 from sadari.predict.writing import (
     PREDICTION,
@@ -44,6 +53,8 @@ def predict_file(
     block_rows: int = 1 << 16,
     told: Callable[[int], None] | None = None,
     notes: list[Note] | None = None,
+    engine: Engine = "sadari",
+    precision: Precision = "fp32",
 ) -> Path:
     """Write the rows of `source` with a `prediction`, and `probability of CLASS` columns if asked for.
 
@@ -52,6 +63,7 @@ def predict_file(
     many rows are done. Memory does not grow with the file: `block_rows` rows are in work at a time.
     A run of pictures reads their column: paths from the file's folder on, or bytes, which are not carried
     over as text. A row whose picture cannot be read has no prediction, and `notes` gets a note of that.
+    `engine` and `precision`, which only pictures have, are as in `predict_pictures`.
     Raises SadariError naming each column that is missing or of the wrong type, the first cell that cannot be
     read, a malformed line, a name that is taken, or a full disk. An old `out` is then untouched.
     """
@@ -60,6 +72,7 @@ def predict_file(
     if isinstance(run.spec, LanguageSpec):
         raise SadariError("this run continues texts; give a beginning instead of a file, or call run.write")
     as_text = out.suffix.lower() in SEPARATORS
+    check_engine(run, engine, precision)
     pictures = isinstance(run.spec, ImageSpec)
     rows = rows_of(source, run.spec, block_of(run.spec, block_rows) if pictures else block_rows, as_text)
     run.spec.check(rows.schema, rows.name)
@@ -72,15 +85,15 @@ def predict_file(
             f"{rows.name} has a column {taken[0]!r} already; rename it, or leave it out with --keep"
         )
     broken = Broken()
+    answer = answer_of(run, engine, precision) if pictures else None
 
     def work(batch: pl.DataFrame, start: int) -> pl.DataFrame:
         if run.kind == "pairs":
             return batch.select(kept).with_columns(run.predict(rows.typed(batch)).to_series())
         if pictures:
             found, names = with_paths(run.spec, batch, source, rows.name, start)
-            return pl.DataFrame(
-                [*batch.select(kept), *answered(run, found, names, probabilities, broken, start)]
-            )
+            new_columns = answered(run, found, names, probabilities, broken, start, answer)
+            return pl.DataFrame([*batch.select(kept), *new_columns])
         features = run.spec.encode(rows.typed(batch), first_row=start + 1, name=rows.name)
         return pl.DataFrame([*batch.select(kept), *columns_of(run, run.predictions(features), probabilities)])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from sadari.data.image_columns import full_path, pictures_of
 from sadari.data.image_files import walk
 from sadari.data.spec_images import ImageSpec
 from sadari.data.text_rows import existing
+from sadari.engines_pictures import Answer, Engine, Precision, answering
 from sadari.errors import SadariError
 from sadari.lang import Note
 from sadari.predict.writing import added, check_ending, columns_of, side_by_side, write_frames
@@ -92,7 +94,13 @@ class Broken:
 
 
 def predict_pictures(
-    run: Run, pictures: Any, probabilities: bool = False, notes: list[Note] | None = None
+    run: Run,
+    pictures: Any,
+    probabilities: bool = False,
+    notes: list[Note] | None = None,
+    *,
+    engine: Engine = "sadari",
+    precision: Precision = "fp32",
 ) -> pl.DataFrame:
     """Answer pictures: a frame with `prediction`, and `probability of CLASS` columns if asked for.
 
@@ -101,7 +109,8 @@ def predict_pictures(
               sequence of any of these, or an array (N, H, W, C)
 
     They are made the run's size as in training. What cannot be read of several has null for a prediction,
-    and `notes` gets a note of it. Raises SadariError where none of the pictures can be read.
+    and `notes` gets a note of it. `engine` and `precision` say whose products answer, and in what numbers
+    (`sadari.engines_pictures`). Raises SadariError where none of the pictures can be read.
     """
     if run.kind != "images":
         raise SadariError(f"this run predicts {run.spec.target} of {run.kind} data; give it a frame of rows")
@@ -109,11 +118,14 @@ def predict_pictures(
     frames: Iterator[pl.DataFrame]
     if isinstance(pictures, str | Path) and str(pictures) and Path(pictures).is_dir():
         names = _inside(Path(pictures))[0]
-        frames = _streamed(run, [Path(pictures) / name for name in names], names, probabilities, broken)
+        paths = [Path(pictures) / name for name in names]
+        answer = answer_of(run, engine, precision, len(paths))
+        frames = _streamed(run, paths, names, probabilities, broken, answer)
     else:
         several = _several(pictures)
         names = [_called(picture, number) for number, picture in enumerate(several, 1)]
-        frames = (frame.drop(PATH) for frame in _streamed(run, several, names, probabilities, broken))
+        answer = answer_of(run, engine, precision, len(several))
+        frames = (frame.drop(PATH) for frame in _streamed(run, several, names, probabilities, broken, answer))
     found = [*frames]
     if not found:
         raise SadariError("no picture is given; give at least one")
@@ -131,13 +143,15 @@ def predict_files(
     probabilities: bool = False,
     told: Callable[[int], None] | None = None,
     notes: list[Note] | None = None,
+    engine: Engine = "sadari",
+    precision: Precision = "fp32",
 ) -> Path:
     """Write `path` and `prediction` of pictures: of every one in a folder and those below it, or of a list.
 
     Returns `out`; left out, FOLDER-predicted.csv beside the folder, or pictures-predicted.csv. `told` hears
     how many are done, and `notes` gets what is to be said of those that cannot be read, which have no
-    prediction, and of what else is in a folder. Raises SadariError when there is no picture, or none that can
-    be read, or for a full disk.
+    prediction, and of what else is in a folder. `engine` and `precision` are as in `predict_pictures`.
+    Raises SadariError when there is no picture, or none that can be read, or for a full disk.
     """
     said: list[Note] = []
     if isinstance(given, str | Path):
@@ -149,10 +163,12 @@ def predict_files(
         out = Path(out or "pictures-predicted.csv")
     check_ending(out)
     broken = Broken()
+    answer = answer_of(run, engine, precision, len(names))
 
     def frames() -> Iterator[pl.DataFrame]:
         done = 0
-        for frame in _streamed(run, [folder / name for name in names], names, probabilities, broken):
+        paths = [folder / name for name in names]
+        for frame in _streamed(run, paths, names, probabilities, broken, answer):
             yield frame
             done += frame.height
             if told is not None:
@@ -172,8 +188,12 @@ def answered(
     probabilities: bool,
     broken: Broken,
     start: int = 0,
+    answer: Answer | None = None,
 ) -> list[pl.Series]:
-    """The appended columns for some pictures, null for what cannot be read; `broken` hears of it."""
+    """The appended columns for some pictures, null for what cannot be read; `broken` hears of it.
+
+    answer  what gives the probabilities for pixels; left out, the run itself
+    """
     spec: ImageSpec = run.spec
     pixels = np.empty((len(pictures), spec.size, spec.size, spec.channels), np.uint8)
     failures: dict[int, str] = {}
@@ -189,7 +209,8 @@ def answered(
         return [
             pl.Series(name, [None] * len(pictures), kind) for name, kind in added(run, probabilities).items()
         ]
-    columns = columns_of(run, run.predictions(pixels[good]), probabilities)
+    answer = answer or run.predictions
+    columns = columns_of(run, answer(pixels[good]), probabilities)
     if not failures:
         return columns
     places = np.zeros(len(pictures), np.int64)
@@ -220,8 +241,21 @@ def block_of(spec: ImageSpec, rows: int) -> int:
     return max(min(rows, TOGETHER, PIXELS // math.prod(spec.width)), 1)
 
 
+def answer_of(run: Run, engine: Engine, precision: Precision, count: int | None = None) -> Answer:
+    """What answers `count` pictures (None: many), as they are streamed here."""
+    cores = os.cpu_count() or 1
+    size = block_of(run.spec, count or TOGETHER)
+    blocks = cores if count is None else -(-count // size)
+    return answering(run, engine, precision, size, min(blocks, cores))
+
+
 def _streamed(
-    run: Run, pictures: Sequence[Any], names: Sequence[str], probabilities: bool, broken: Broken
+    run: Run,
+    pictures: Sequence[Any],
+    names: Sequence[str],
+    probabilities: bool,
+    broken: Broken,
+    answer: Answer | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Names and answers of pictures, some at a time, in their order."""
     size = block_of(run.spec, len(pictures))
@@ -229,7 +263,8 @@ def _streamed(
 
     def work(rows: slice, start: int) -> pl.DataFrame:
         path = pl.Series(PATH, names[rows], pl.String)
-        return pl.DataFrame([path, *answered(run, pictures[rows], names[rows], probabilities, broken, start)])
+        found = answered(run, pictures[rows], names[rows], probabilities, broken, start, answer)
+        return pl.DataFrame([path, *found])
 
     if len(pictures) == 1:  # not worth a thread
         return iter([work(slice(0, 1), 0)])

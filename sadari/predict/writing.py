@@ -16,6 +16,7 @@ import polars as pl
 import torch
 from polars.io.plugins import register_io_source
 
+from sadari.data.image_files import cores
 from sadari.errors import SadariError
 from sadari.runs import Run
 
@@ -97,15 +98,15 @@ def side_by_side(
 
     Each core's products run on one thread: several for a small product cost more than they win.
     """
-    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
+    many, threads = cores(), torch.get_num_threads()
+    pool = ThreadPoolExecutor(many, initializer=torch.set_num_threads, initargs=(1,))
     try:
         waiting: deque[Future[pl.DataFrame]] = deque()
         start = 0
         for batch, rows in batches:
             waiting.append(pool.submit(work, batch, start))
             start += rows
-            if len(waiting) > cores:
+            if len(waiting) > many:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
