@@ -5,6 +5,7 @@ FILE.safetensors     EfficientNet-lite by the names of its authors' package
 RUN                  a run of pictures: config.json, spec.json, weights.safetensors, result.json
 FOLDER               the hub's layout: config.json of a resnet or a vit, model.safetensors, and, where it says
                      how pictures were scaled, preprocessor_config.json
+timm:NAME, FOLDER    a network of another library: see `pretrained_foreign`
 
 What each says of itself becomes words, `network=resnet variant=resnet18 width=1.0 size=224 ...`, which a
 run's config keeps: the architecture is then known where the weights' own place is not.
@@ -39,6 +40,8 @@ TUNED = ("probe", "fine-tune")
 INSIDE = "backbone."
 """How its weights' names begin there."""
 STUDENT = "resnet"  # what the rung `distilled` is
+FOREIGN = ("timm", "transformers")
+"""Networks of other libraries, whose files may hold tables of whole numbers beside what is learnt."""
 HUB = {  # what config.json may say only so, by its model_type
     "resnet": {"hidden_act": ("relu",), "downsample_in_first_stage": (False,)},
     "vit": {"hidden_act": ("gelu",), "qkv_bias": (True,)},
@@ -54,7 +57,7 @@ class PretrainedEye:
     file: Path
     """The weights."""
     layout: str = "sadari"
-    """Whose names they have: sadari or huggingface."""
+    """Whose names they have: sadari, huggingface, timm or transformers."""
     prefix: str = ""
     """How the names of the eye's own weights begin; all others are left out."""
 
@@ -74,7 +77,8 @@ class PretrainedEye:
             with safe_open(self.file, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118
                     part = file.get_slice(name)
-                    if part.get_dtype() not in DTYPES and not name.endswith(STATISTICS):
+                    number = part.get_dtype() in DTYPES or self.words.get("network") in FOREIGN
+                    if not number and not name.endswith(STATISTICS):
                         raise SadariError(
                             f"{self.file}: {name} is {part.get_dtype()}, numbers are needed; save it in F32"
                         )
@@ -108,13 +112,17 @@ def find_eye(weights: str) -> PretrainedEye:
     """
     if weights == BUILT_IN:
         return _efficientnet(as_safetensors(next(cached(weights).glob("*.pth"))))
+    if weights.startswith("timm:"):
+        from sadari.pretrained_foreign import find_timm
+
+        return find_timm(weights)
     path = Path(weights).expanduser()
     if path.is_file() and path.suffix == ".safetensors":
         return _efficientnet(path)
     if not path.is_dir():
         raise SadariError(
-            f"weights {weights!r}: neither a run, nor a folder of the hub, nor a file, nor built in "
-            f"({BUILT_IN}); give one of these"
+            f"weights {weights!r}: neither a run, nor a folder of the hub, nor a file, nor timm:NAME, nor "
+            f"built in ({BUILT_IN}); give one of these"
         )
     if (path / "spec.json").is_file():
         return _run(path)
@@ -130,7 +138,7 @@ def _efficientnet(path: Path) -> PretrainedEye:
         )
     blocks = len({name.split(".")[1] for name in shapes if name.startswith("_blocks.")})
     words = {"network": "efficientnet", "variant": "tiny" if blocks < 16 else "lite0"}
-    return PretrainedEye({**words, **_seen(224, 3, [127 / 255] * 3, [128 / 255] * 3)}, path)
+    return PretrainedEye({**words, **seen_words(224, 3, [127 / 255] * 3, [128 / 255] * 3)}, path)
 
 
 # --------------------------------------------------------------------- a run
@@ -162,7 +170,7 @@ def _run(path: Path) -> PretrainedEye:
     own = {name: str(value) for name, value in settings.items()}
     network = STUDENT if rung == "distilled" else str(rung)
     try:
-        seen = _seen(spec["size"], spec["channels"], spec["mean"], spec["deviation"])
+        seen = seen_words(spec["size"], spec["channels"], spec["mean"], spec["deviation"])
     except (KeyError, TypeError, ValueError) as error:
         raise SadariError(f"{path / 'spec.json'} is no spec of pictures ({error}); fit it again") from error
     return PretrainedEye({"network": network, **own, **seen}, file)
@@ -172,34 +180,42 @@ def _run(path: Path) -> PretrainedEye:
 
 
 def _hub(path: Path) -> PretrainedEye:
-    """A ResNet or a ViT as transformers saves it."""
+    """A network as transformers or timm saves it: ours where it is a ResNet or a ViT, else the library's."""
+    from sadari import pretrained_foreign as foreign  # which stands on this module
+
     config = _json(path / "config.json")
     kind = config.get("model_type")
-    if kind not in HUB:
-        raise SadariError(
-            f"{path / 'config.json'}: model_type is {kind!r}; only {' and '.join(HUB)} are known here"
-        )
-    for name, known in HUB[kind].items():
+    if "architecture" in config and kind in (None, "timm_wrapper"):
+        return foreign.find_timm_folder(path, config)
+    for name, known in HUB.get(kind, {}).items() if isinstance(kind, str) else ():
         if config.get(name, known[0]) not in known:
             raise SadariError(
                 f"{path / 'config.json'}: {name} is {config[name]!r}, and only {known[0]!r} is known here; "
                 f"give the weights of another {kind}"
             )
-    own = (_resnet if kind == "resnet" else _vit)(path / "config.json", config)
     about = path / "preprocessor_config.json"
     scaled = _json(about) if about.is_file() else {}
+    if kind in ("resnet", "vit"):
+        own = {"network": kind, **(_resnet if kind == "resnet" else _vit)(path / "config.json", config)}
+    else:
+        own = foreign.transformers_words(path / "config.json", config)
+        scaled = foreign.scaling(about, scaled)
     channels = _size(path / "config.json", config, "num_channels", 3, most=3)
-    size = _pixels(about, scaled) or _size(path / "config.json", config, "image_size", 224, most=LARGEST)
+    side = config.get("image_size")
+    alone = {"image_size": side[0] if isinstance(side, list) and side[:1] * 2 == side else side}
+    alone = {name: value for name, value in alone.items() if value is not None}
+    size = _pixels(about, scaled) or _size(path / "config.json", alone, "image_size", 224, most=LARGEST)
     usual = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # of ImageNet's pictures
     mean, deviation = (
         scaled.get(name, values) if channels == 3 else [0.5] * channels
         for name, values in zip(("image_mean", "image_std"), usual, strict=True)
     )
     try:
-        seen = _seen(size, channels, mean, deviation)
+        seen = seen_words(size, channels, mean, deviation)
     except (TypeError, ValueError) as error:
         raise SadariError(f"{about}: image_mean and image_std are not usable ({error})") from error
-    return PretrainedEye({"network": kind, **own, **seen}, path / "model.safetensors", "huggingface")
+    layout = "huggingface" if kind in HUB else "transformers"
+    return PretrainedEye({**own, **seen}, path / "model.safetensors", layout)
 
 
 def _resnet(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
@@ -253,7 +269,7 @@ def _pixels(path: Path, scaled: Mapping[str, Any]) -> int:
 # --------------------------------------------------------------------- helpers
 
 
-def _seen(size: int, channels: int, mean: Sequence[float], deviation: Sequence[float]) -> dict[str, str]:
+def seen_words(size: int, channels: int, mean: Sequence[float], deviation: Sequence[float]) -> dict[str, str]:
     """Words for the pictures that a network was made for. ValueError where they make no sense."""
     middle, spread = [float(value) for value in mean], [float(value) for value in deviation]
     usable = all(map(math.isfinite, middle)) and all(0 < value < math.inf for value in spread)

@@ -14,7 +14,7 @@ from sadari.cli.options import several_whole, split_names, whole
 from sadari.describe import Field
 
 AUTO = "auto"
-_ALIASES = {"learning_rate": ("--lr",), "towers": ("--from",)}
+_ALIASES = {"learning_rate": ("--lr",), "towers": ("--from",), "weights": ("--from",)}
 
 
 def with_options(command: Callable[..., None], options: Iterable[inspect.Parameter]) -> Callable[..., None]:

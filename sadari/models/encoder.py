@@ -80,9 +80,9 @@ class ProbeConfig:
     """Settings of a `Probe`; each field's text is the help of its flag."""
 
     weights: str = "minilm"
-    """Of pictures the eye: efficientnet-lite0, a run, or a hub folder. Of texts the encoder: minilm (`sadari
-    data get minilm`), a folder with config.json, model.safetensors and tokenizer.json, or "" for one that has
-    read nothing."""
+    """Of pictures the eye: efficientnet-lite0, a run, a hub folder, or timm:NAME. Of texts the encoder:
+    minilm (`sadari data get minilm`), a folder with config.json, model.safetensors and tokenizer.json, or ""
+    for one that has read nothing."""
     penalty: float = 0.1
     """Penalty on half the squared weights of the line, as scikit-learn's 1 / C (of pictures, times the
     features' variance); 0 is none."""

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from sadari.errors import SadariError
 from sadari.layers.convolution import share
 from sadari.layers.dense import Recorder
-from sadari.models import resnet
-from sadari.pretrained_images import LARGEST, STATISTICS, PretrainedEye, find_eye
+from sadari.models import foreign_eye, foreign_weights, resnet
+from sadari.pretrained_images import FOREIGN, LARGEST, STATISTICS, PretrainedEye, find_eye
 
 Shape = tuple[int, int, int]
 SEEN = ("network", "size", "channels", "mean", "deviation")
@@ -52,6 +52,11 @@ KINDS = {
     "vit": Kind("sadari.models.vit", "ViT", "heads.head"),
     "efficientnet": Kind("sadari.models.efficientnet", "EfficientNet", "_fc"),
 }
+OTHERS = {
+    "timm": Kind("sadari.models.foreign_eye", "TimmEye", "head"),
+    "transformers": Kind("sadari.models.foreign_eye", "TransformersEye", "head"),
+}
+"""Networks of other libraries."""
 DEEPEST = 1000  # layers of a ViT
 HEADS = ("classifier.", "pooler.")  # of Hugging Face's networks
 _UNDER = re.compile(r"parametrizations\.(\w+)\.original$")  # the name of a weight that adapters change
@@ -68,6 +73,9 @@ def described(weights: str) -> str:
     eye = find_eye(weights)
     words = _settled(eye)
     config, inputs = settings_of(words), shape_of(words)
+    if words["network"] in OTHERS:
+        foreign_weights.check_weights(eye, words, config, inputs)
+        return " ".join(f"{name}={value}" for name, value in words.items())
     held = sum(math.prod(shape) for name, shape in eye.shapes().items() if not _aside(name, eye, words))
     wanted = class_of(words).parameter_count(config, inputs, 0)  # without the last layer
     if held != wanted:
@@ -99,7 +107,7 @@ def read_words(text: str) -> dict[str, str]:
     """The words of `described`, checked: a network that there is, for pictures that there can be."""
     words = split_words(text)
     try:
-        known = words["network"] in KINDS and is_shown(words)
+        known = words["network"] in (*KINDS, *OTHERS) and is_shown(words)
         settings_of(words)
     except (KeyError, ValueError, TypeError):
         known = False
@@ -125,7 +133,7 @@ def settings_of(words: dict[str, str]) -> Any:
 
 def make_eye(words: dict[str, str], channels: int) -> tuple[nn.Module, int]:
     """The network without its last layer, for pictures of so many channels, and D of its features."""
-    kind, (_, height, width) = KINDS[words["network"]], shape_of(words)
+    kind, (_, height, width) = _kind(words), shape_of(words)
     network = class_of(words)(settings_of(words), (channels, height, width), 1)
     head: Any = network.get_submodule(kind.head)
     parent, _, last = kind.head.rpartition(".")
@@ -147,16 +155,19 @@ def fill(network: nn.Module, words: dict[str, str], weights: str) -> None:
         raise SadariError(
             f"{weights} holds another network than the one that was planned; give the same command again"
         )
-    state = eye.read()
+    if isinstance(network, foreign_eye.ForeignEye) and eye.layout in FOREIGN:
+        state = foreign_weights.state_of(eye, network)
+    else:
+        state = eye.read()
     if eye.layout == "huggingface":
-        state = importlib.import_module(KINDS[words["network"]].module).import_huggingface(state)
-    head = KINDS[words["network"]].head + "."
+        state = importlib.import_module(_kind(words).module).import_huggingface(state)
+    head = _kind(words).head + "."
     state = {name: value for name, value in state.items() if not name.startswith(head)}
     own = {_UNDER.sub(r"\1", name): value for name, value in network.state_dict().items()}
     own = {name: value for name, value in own.items() if ".parametrizations." not in name}
-    foreign = sorted(set(state) - set(own))
-    if foreign:
-        raise SadariError(f"{eye.file} has {foreign[0]}, which a {words['network']} has not; fetch it again")
+    strange = sorted(set(state) - set(own))
+    if strange:
+        raise SadariError(f"{eye.file} has {strange[0]}, which a {words['network']} has not; fetch it again")
     for name, value in own.items():
         if name not in state and name.endswith(STATISTICS):  # old files lack it, and nothing reads it
             continue
@@ -200,6 +211,8 @@ def stages_of(network: nn.Module, words: dict[str, str]) -> list[re.Pattern[str]
         ]
     elif kind == "shallow":
         parts = [r"hidden(\.|$)"]
+    elif kind in OTHERS:
+        parts = foreign_eye.stages(network)
     else:
         parts = _windows(network)
     return [re.compile(part) for part in parts]
@@ -231,13 +244,17 @@ def _learns(part: nn.Module) -> bool:
 
 def class_of(words: dict[str, str]) -> Any:
     """The network's class."""
-    kind = KINDS[words["network"]]
+    kind = _kind(words)
     return getattr(importlib.import_module(kind.module), kind.model)
+
+
+def _kind(words: Mapping[str, str]) -> Kind:
+    return (KINDS | OTHERS)[words["network"]]
 
 
 def _aside(name: str, eye: PretrainedEye, words: dict[str, str]) -> bool:
     """Whether a weight is no part of the eye: of the last layer, or a statistic that is not learnt."""
-    heads = HEADS if eye.layout == "huggingface" else (KINDS[words["network"]].head + ".",)
+    heads = HEADS if eye.layout == "huggingface" else (_kind(words).head + ".",)
     return name.startswith(heads) or name.endswith(BUFFERS)
 
 
@@ -248,6 +265,8 @@ def _settled(eye: PretrainedEye) -> dict[str, str]:
         own = ("depths", "sizes", "begin", "bottleneck", "late")
         shape = {name: words.pop(name) for name in own}
         words |= _variant_of(eye, shape)
+    elif eye.layout in FOREIGN:
+        words = foreign_eye.settled(eye)
     words = read_words(" ".join(f"{name}={value}" for name, value in words.items()))
     config, inputs = settings_of(words), shape_of(words)
     if words["network"] == "vit":

@@ -18,7 +18,18 @@ from torch import Tensor, nn
 
 from sadari.errors import SadariError
 from sadari.layers.dense import Recorder
-from sadari.models.eye import class_of, described, features_of, fill, make_eye, read_words, settings_of
+from sadari.models.eye import (
+    class_of,
+    described,
+    features_of,
+    fill,
+    make_eye,
+    read_words,
+    settings_of,
+    shape_of,
+)
+from sadari.models.foreign_eye import check_side
+from sadari.pretrained_images import FOREIGN
 
 Shape = tuple[int, int, int]
 LAST: dict[str, tuple[Tensor, float]] = {}  # of the pictures seen last: features and seconds, by what decides
@@ -41,7 +52,8 @@ class EyeConfig:
 
     weights: str = "efficientnet-lite0"
     """The eye: efficientnet-lite0 (`sadari data get efficientnet-lite0`), a run of pictures, a folder of the
-    hub with a ResNet or a ViT, or "" for one that has seen nothing."""
+    hub (a ResNet or a ViT; any other with `pip install 'sadari[hub]'`), timm:NAME or a folder of timm's
+    (`sadari[timm]`), as timm:resnet50.a1_in1k, or "" for one that has seen nothing."""
     side: int = 0
     """Pixels of a side that the eye is shown; 0 is what it learnt on, and less of small pictures for a
     network that takes any size."""
@@ -58,6 +70,8 @@ class EyeConfig:
             raise SadariError(
                 f"side {self.side}: the eye has a weight for each pixel of {words['size']} a side; use side=0"
             )
+        if words["network"] in FOREIGN and self.side not in (0, int(words["size"])):
+            check_side(settings_of(words), shape_of(words), self.side)
 
 
 class Seeing(nn.Module):

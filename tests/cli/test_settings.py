@@ -62,6 +62,19 @@ def test_lr_auto_is_learning_rate_zero(sadari: Callable, tmp_path: Path) -> None
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["learning_rate"] == 0
 
 
+def test_from_says_what_an_eye_begins_from_and_its_help_names_all_places(
+    sadari: Callable, tmp_path: Path
+) -> None:
+    _, out, _ = sadari("fit", "retrieval", "digits-images", "--help")
+    words = " ".join(out.replace("│", " ").split())
+    assert "--weights --from" in words and "--weights --from" in sadari("fit", "probe", "--help")[1]
+    for place in ("efficientnet-lite0", "a run of pictures", "sadari[hub]", "timm:resnet50.a1_in1k"):
+        assert place in words
+    given = ["--out", tmp_path / "run"]
+    code, _, err = sadari("fit", "probe", "digits-images", "--from", tmp_path / "nowhere", *given)
+    assert code == 2 and "nowhere': neither a run, nor a folder of the hub" in " ".join(err.split())
+
+
 def test_every_option_of_every_view_is_explained() -> None:
     options = view_options()
     assert {field.name for field in options} == set(HELP)
