@@ -30,7 +30,7 @@ PLACE = ("epoch", "block", "given", "shard", "begins", "number")
 
 
 class StreamBatches:
-    """As `CaptionBatches`, of all shards; an epoch is one pass over them, but for what fills no batch.
+    """As `CaptionBatches`, of all shards; an epoch is one pass over them, but for what fills no last batch.
 
     arrays   of the first pictures, as `caption_tensors` gives them: what is tried is tried on these
     """
@@ -46,7 +46,7 @@ class StreamBatches:
     def epoch(self, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """The rest of the epoch, from where `load` or the last batch left it: `start` is known from that.
 
-        Raises SadariError where the shards hold no whole batch.
+        Raises SadariError where the shards hold no two pairs to learn from.
         """
         self._go(self.place)
         given = 0
@@ -72,8 +72,7 @@ class StreamBatches:
                     each.cancel()
         if not given and not self.place["batch"]:
             raise SadariError(
-                f"the shards hold fewer pairs to train on than a batch of {self.size}; give more, or a "
-                "smaller --batch-size"
+                "the shards hold no two pairs beside those of validation and test; give more of them"
             )
         self.place = self._stands(0)
 
@@ -106,6 +105,8 @@ class StreamBatches:
                 number += 1
                 yield group, self._stands(number)
                 group = []
+        if number == 0 and len(group) > 1:  # all that there is; behind it the next epoch begins
+            yield group, self._stands(0)
 
     def _batch(self, pairs: list[Pair], place: Mapping[str, int]) -> dict[str, Tensor]:
         found = self.stream.encode(pairs, [self.seed, place["epoch"], place["batch"]])

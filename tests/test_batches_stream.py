@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from sadari.batches_captions import Streamed, caption_tensors
 from sadari.batches_stream import StreamBatches
+from sadari.climbing import climb
 from sadari.data.caption_stream import CaptionStream, StreamedArrays, digest
 from sadari.data.prepare import Prepared, prepare
 from sadari.errors import SadariError
@@ -172,11 +174,32 @@ def test_too_many_broken_pictures_end_it(tmp_path: Path) -> None:
             digests(batches_of(prepared).epoch())
 
 
-def test_other_shards_are_no_place_to_go_on_and_few_pairs_no_batch(
+def test_other_shards_are_no_place_to_go_on_and_one_pair_is_no_batch(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     others = batches_of(prepare(written(tmp_path / "others", shards=4), memory=MEMORY))
     with pytest.raises(SadariError, match="stopped in other shards than these; give those, or another --out"):
         others.load(batches_of(prepared).state())
-    with pytest.raises(SadariError, match="fewer pairs to train on than a batch of 1000; give more, or a"):
-        next(batches_of(prepared, size=1000).epoch())
+    (whole,) = batches_of(prepared, size=1000).epoch()
+    assert 150 < len(whole["tokens"]) < 200
+    few = batches_of(prepared)
+    few.stream = replace(few.stream, held=frozenset(digest(picture(number)) for number in range(199)))
+    with pytest.raises(SadariError, match="hold no two pairs beside those of validation and test; give more"):
+        next(few.epoch())
+
+
+def test_a_climb_goes_over_shards_and_its_runs_find_their_data_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(prepare.__kwdefaults__, "memory", MEMORY)
+    source = written(tmp_path / "shards")
+    climbed = climb(source, rungs=("bag-of-words", "clip"), budget="12steps", out="climb")
+    assert [rung["name"] for rung in climbed.rungs] == ["bag-of-words", "clip"]
+    assert climbed.content["sizes"] is None and climbed.report.is_file()
+    run = Run.load(climbed.path / "clip")
+    data = run.data()
+    assert isinstance(data.train, StreamedArrays)
+    assert data.split.fingerprint == run.config["data"]["split"]["fingerprint"]
+    assert run.look("similarity").arrays
+    again = climb(source, rungs=("bag-of-words", "clip"), budget="12steps", out="climb")
+    assert again.content["verdict"] == climbed.content["verdict"]
