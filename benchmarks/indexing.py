@@ -18,8 +18,9 @@ With --words, of the bundled emoji-captions, its index with cells and 300 querie
 the ten truly nearest that approximate search finds, by cells looked at. Captions come from a fifth of the
 pictures, which are not in the index.
 
-    python benchmarks/indexing.py RUN [PHOTOS]        writes benchmarks/results/indexing.csv
-    python benchmarks/indexing.py RUN --words         writes benchmarks/results/indexing_words.csv
+    python benchmarks/indexing.py [RUN [PHOTOS]]      writes benchmarks/results/indexing.csv
+    python benchmarks/indexing.py [RUN] --words       writes benchmarks/results/indexing_words.csv
+                                                      RUN: else rung locked is fitted to emoji for 150 s
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from sadari.data.listed import list_pictures
+from sadari.fitting import fit
 from sadari.indexing import Searcher, index
 from sadari.indexing.encoder import encoder_of, pictures_of
 from sadari.models.seeing import has_bf16
@@ -160,8 +162,12 @@ def asked(run: Run, scratch: Path) -> Iterator[Row]:
 def main() -> None:
     torch.set_num_threads(1)
     given = [word for word in sys.argv[1:] if not word.startswith("--")]
-    run, words, table = Run.load(given[0]), "--words" in sys.argv, list[Row]()
+    words, table = "--words" in sys.argv, list[Row]()
     with tempfile.TemporaryDirectory() as scratch:
+        if given:
+            run = Run.load(given[0])
+        else:
+            run = fit("locked", "emoji-captions", budget="150s", out=Path(scratch) / "towers")
         folder = Path(scratch) / "photos"
         if not words:
             write_photos(folder, int(given[1]) if len(given) > 1 else 10_000)
