@@ -81,7 +81,7 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
 OURS = ("ours", "engine")
 PEERS = ("onnxruntime", "openvino", "compiled", "eager")
 GOAL, TRAINING_GOAL, WAITING_GOAL, EQUAL = 0.95, 2.1, 0.05, 1e-4
-SMALL, BATCH, STEPS, TIMED, RATE = 32, 64, 20, 3, 1e-3
+SMALL, BATCH, STEPS, WARM, TIMED, RATE = 32, 64, 20, 2, 6, 1e-3
 LOSS_GAPS = {"fp32": 1e-2, "bf16": 0.2}  # in nats, of losses from 2.3 down
 CORES = int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0))))
 RESULTS = Path(__file__).parent / "results"
@@ -356,7 +356,7 @@ def training(rounds: int) -> dict[str, Any]:
     for i in range(rounds + 1):
         for name, way in ways.items():
             with kept_memory() if isinstance(way, Ours) else contextlib.nullcontext():
-                way.run(1)
+                way.run(WARM)
                 _, seconds, waited = way.run(TIMED)
             if i:  # the first round warms up
                 rates[name].append(TIMED * BATCH / seconds)
