@@ -12,9 +12,11 @@ long as its model, so that photos which come one by one do not wait for it again
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
@@ -75,7 +77,8 @@ class OpenVINO:
         try:
             network = core.read_model(_written(run))
             network.reshape(list(self.shape))
-            compiled = core.compile_model(network, "CPU", settings)
+            with own_signal_stack():
+                compiled = core.compile_model(network, "CPU", settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise SadariError(
@@ -135,6 +138,38 @@ def package() -> Any:
     finally:
         modules.pop("openvino_telemetry", None)
         modules |= known
+
+
+class _Stack(ctypes.Structure):
+    """stack_t of Linux."""
+
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack(wanted: _Stack | None = None) -> _Stack:
+    """The stack on which this thread hears signals; set to `wanted`, if that is given."""
+    found = _Stack()
+    set_stack = ctypes.CDLL(None).sigaltstack
+    set_stack(None if wanted is None else ctypes.byref(wanted), ctypes.byref(found))
+    return found
+
+
+@contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Put back the stack for signals that a compilation takes the place of.
+
+    The processor's plugin sets one of its own for each network, and at that network's end what was there
+    before; ended in another order than they were made, two networks leave a stack that is freed, and the next
+    Ctrl-C ends in a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = signal_stack()
+    try:
+        yield
+    finally:
+        signal_stack(before)
 
 
 def answering(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -317,3 +318,27 @@ def test_nobody_is_told_that_it_is_used(tmp_path: Path) -> None:
     places = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     assert subprocess.run([sys.executable, "-c", code], env=os.environ | places).returncode == 0
     assert not list(tmp_path.iterdir())
+
+
+@needs_it
+@pytest.mark.skipif(sys.platform != "linux", reason="the stack is asked of Linux")
+def test_ctrl_c_is_heard_whatever_networks_came_and_went() -> None:
+    """Else the process ends in a segmentation fault: their plugin leaves freed memory to hear signals on."""
+    run = made("alexnet")
+    before = module.signal_stack()
+    first, second = OpenVINO(run), OpenVINO(run, together=2)
+    for engine in (first, second):
+        engine.answer(photos(run, 1))
+    now = [module.signal_stack()]
+    del first, engine
+    now.append(module.signal_stack())
+    del second
+    now.append(module.signal_stack())
+    assert {(each.place, each.size) for each in now} == {(before.place, before.size)}
+    heard: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert heard == [signal.SIGINT]
