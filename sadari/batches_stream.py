@@ -94,7 +94,6 @@ class StreamBatches:
         if which != self._shards():
             raise SadariError("the training stopped in other shards than these; give those, or another --out")
         self.place = dict(zip((*PLACE, "batch"), numbers, strict=True))
-        self._go(self.place)
 
     def _groups(self, number: int) -> Iterator[tuple[list[Pair], dict[str, int]]]:
         """Pairs of a batch each, and where the stream stands behind them."""

@@ -342,6 +342,8 @@ def _learn(
         begun = learnt.begin(shown["features"], targets, plan.loss).get("notes", [])
     checks = tensors(plan.prepared.validation)
     stream = getattr(arrays, "stream", None)
+    if stream is not None:
+        stream.forget()
     if hasattr(learnt, "kept") and stream is None and not getattr(plan.task, "changes", ()):
         trainee, arrays, checks = _kept(learnt, arrays, checks, plan.prepared.spec)
     with teaching(trainee) if teaching is not None else nullcontext():

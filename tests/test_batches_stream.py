@@ -165,6 +165,11 @@ def test_what_cannot_be_read_is_passed_over_and_said(tmp_path: Path) -> None:
     said = " ".join(note.english for note in run.notes)
     assert "pictures of the shards cannot be read and were passed over: " in said
     assert "1 shards break off and were left there: 003.tar is broken at byte" in said
+    again = fit("bag-of-words", "", prepared=prepared, out="again", **{**LOOP, "budget": "60steps"})
+    rows = [
+        note.about["rows"] for each in (run, again) for note in each.notes if "passed over" in note.english
+    ]
+    assert len(rows) == 2 and rows[1] < 1.5 * rows[0]  # not the sum of both
 
 
 def test_too_many_broken_pictures_end_it(tmp_path: Path) -> None:

@@ -41,8 +41,10 @@ TEXTS = {
         "샤드의 표본 {count:,}개는 캡션이 없어 건너뛰었습니다",
     ),
     "broken": (
-        "{count:,} of {rows:,} pictures of the shards cannot be read and were passed over: {first}",
-        "샤드의 그림 {rows:,}장 가운데 {count:,}장은 읽을 수 없어 건너뛰었습니다: {first}",
+        "{count:,} of {rows:,} pictures of the shards cannot be read and were passed over: {first} (a "
+        "picture counts in each pass)",
+        "샤드의 그림 {rows:,}장 가운데 {count:,}장은 읽을 수 없어 건너뛰었습니다: {first} (한 번 훑을 "
+        "때마다 다시 셉니다)",
     ),
     "left": (
         "{count:,} shards break off and were left there: {first}",
@@ -72,6 +74,11 @@ class CaptionStream:
     first: str = ""
     """Why the first broken picture is none."""
     _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    def forget(self) -> None:
+        """Begin to count anew: a climb trains one rung after another on the same stream."""
+        self.read = self.broken = 0
+        self.left, self.failures, self.first = Counter(), [], ""
 
     def shards(self, seed: int) -> Shards:
         """Their samples in the order of a seed."""
